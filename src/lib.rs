@@ -1,0 +1,1 @@
+//! Fanlight, a self-hosted fan-out broker for Particle devices.

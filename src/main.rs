@@ -1,0 +1,3 @@
+//! The `fanlight` command.
+
+fn main() {}
