@@ -1,1 +1,6 @@
 //! Fanlight, a self-hosted fan-out broker for Particle devices.
+
+pub mod model;
+pub mod clock;
+pub mod telemetry;
+pub mod log;

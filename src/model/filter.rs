@@ -1,0 +1,188 @@
+//! Which events a subscriber wants.
+//!
+//! Law: canonical. Two filters that were asked for in another order, with repeats
+//! or with parts that others cover, are equal values, so their subscribers share
+//! one group.
+
+/// Values of one parameter (`prefix`, `name` or `device`).
+pub const VALUES_MAX: usize = 32;
+/// Length of one value.
+pub const VALUE_BYTES_MAX: usize = 128;
+
+/// A filter in canonical form: sorted, without repeats, without names or prefixes
+/// that a shorter prefix covers.
+///
+/// An event passes if its name begins with any prefix or equals any name (all
+/// names if there are neither), and its device equals any device (all if none).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Filter {
+    prefixes: Box<[Box<str>]>,
+    names: Box<[Box<str>]>,
+    devices: Box<[Box<str>]>,
+}
+
+/// A filter is out of bounds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// Too many values of one parameter.
+    #[error("{count} values of `{parameter}`, at most {VALUES_MAX} are allowed")]
+    Count {
+        /// The parameter.
+        parameter: &'static str,
+        /// How many were given.
+        count: usize,
+    },
+    /// A value is too long.
+    #[error("a `{parameter}` of {bytes} bytes, at most {VALUE_BYTES_MAX} are allowed")]
+    Length {
+        /// The parameter.
+        parameter: &'static str,
+        /// The value's length.
+        bytes: usize,
+    },
+    /// A name or device is empty.
+    #[error("an empty `{parameter}`, which no event can have; leave the parameter out to get all")]
+    Empty {
+        /// The parameter.
+        parameter: &'static str,
+    },
+}
+
+impl Filter {
+    /// The filter that passes everything.
+    pub fn all() -> Filter {
+        Filter::default()
+    }
+
+    /// Checks the bounds and brings the parts into canonical form. An empty prefix
+    /// means every name.
+    pub fn new(
+        prefixes: Vec<String>,
+        names: Vec<String>,
+        devices: Vec<String>,
+    ) -> Result<Filter, FilterError> {
+        for (parameter, values) in [("prefix", &prefixes), ("name", &names), ("device", &devices)] {
+            if values.len() > VALUES_MAX {
+                return Err(FilterError::Count { parameter, count: values.len() });
+            }
+            if let Some(long) = values.iter().find(|value| value.len() > VALUE_BYTES_MAX) {
+                return Err(FilterError::Length { parameter, bytes: long.len() });
+            }
+            if parameter != "prefix" && values.iter().any(String::is_empty) {
+                return Err(FilterError::Empty { parameter });
+            }
+        }
+        if prefixes.iter().any(String::is_empty) {
+            return Ok(Filter { devices: sorted(devices), ..Filter::default() });
+        }
+        let mut shortest: Vec<Box<str>> = Vec::with_capacity(prefixes.len());
+        // In sorted order a prefix stands right before everything it covers.
+        for prefix in sorted(prefixes) {
+            if !shortest.last().is_some_and(|last| prefix.starts_with(&**last)) {
+                shortest.push(prefix);
+            }
+        }
+        let covered = |name: &Box<str>| shortest.iter().any(|prefix| name.starts_with(&**prefix));
+        let names = sorted(names).into_iter().filter(|name| !covered(name)).collect();
+        Ok(Filter { prefixes: shortest.into(), names, devices: sorted(devices) })
+    }
+
+    /// The prefixes, sorted; none covers another.
+    pub fn prefixes(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.prefixes.iter().map(|prefix| &**prefix)
+    }
+
+    /// The exact names, sorted; no prefix covers one.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
+    /// The devices, sorted.
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.devices.iter().map(|device| &**device)
+    }
+
+    /// True if every name passes.
+    pub fn passes_any_name(&self) -> bool {
+        self.prefixes.is_empty() && self.names.is_empty()
+    }
+
+    /// True if an event of this name and device passes.
+    pub fn passes(&self, name: &str, device: Option<&str>) -> bool {
+        let name_passes = self.passes_any_name()
+            || self.prefixes.iter().any(|prefix| name.starts_with(&**prefix))
+            || self.names.iter().any(|wanted| **wanted == *name);
+        name_passes
+            && (self.devices.is_empty()
+                || device.is_some_and(|device| self.devices.iter().any(|wanted| **wanted == *device)))
+    }
+}
+
+fn sorted(values: Vec<String>) -> Box<[Box<str>]> {
+    let mut values: Vec<Box<str>> = values.into_iter().map(String::into_boxed_str).collect();
+    values.sort_unstable();
+    values.dedup();
+    values.into()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    pub(crate) fn filter(prefixes: &[&str], names: &[&str], devices: &[&str]) -> Filter {
+        let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+        Filter::new(owned(prefixes), owned(names), owned(devices)).unwrap()
+    }
+
+    /// Filters over an alphabet small enough to collide.
+    pub(crate) fn any_filter() -> impl Strategy<Value = Filter> {
+        let word = || "[ab/]{1,3}";
+        (vec("[ab/]{0,3}", 0..3), vec(word(), 0..3), vec("[de]{1,2}", 0..3))
+            .prop_map(|(prefixes, names, devices)| Filter::new(prefixes, names, devices).unwrap())
+    }
+
+    #[test]
+    fn equal_filters_are_equal_values() {
+        let one = filter(&["b", "a/x", "a", "b"], &["c", "ab", "c"], &["d2", "d1"]);
+        let other = filter(&["a", "b"], &["c"], &["d1", "d2", "d2"]);
+        assert_eq!(one, other);
+        assert_eq!(filter(&["", "a"], &["b"], &[]), Filter::all());
+    }
+
+    #[test]
+    fn bounds() {
+        let many = vec!["a".to_owned(); VALUES_MAX + 1];
+        let error = Filter::new(vec![], many, vec![]).unwrap_err();
+        assert_eq!(error, FilterError::Count { parameter: "name", count: 33 });
+        let long = vec!["a".repeat(VALUE_BYTES_MAX + 1)];
+        let error = Filter::new(long, vec![], vec![]).unwrap_err();
+        assert_eq!(error, FilterError::Length { parameter: "prefix", bytes: 129 });
+        let error = Filter::new(vec![], vec![], vec![String::new()]).unwrap_err();
+        assert_eq!(error, FilterError::Empty { parameter: "device" });
+        assert!(Filter::new(vec!["a".repeat(VALUE_BYTES_MAX)], vec![], vec![]).is_ok());
+    }
+
+    #[test]
+    fn an_event_without_a_device_passes_only_filters_without_devices() {
+        assert!(filter(&["a"], &[], &[]).passes("ab", None));
+        assert!(!filter(&["a"], &[], &["d"]).passes("ab", None));
+        assert!(filter(&["a"], &[], &["d"]).passes("ab", Some("d")));
+        assert!(!filter(&["a"], &[], &["d"]).passes("ab", Some("e")));
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_form_passes_what_was_asked_for(
+            prefixes in vec("[ab/]{0,3}", 0..4), names in vec("[ab/]{1,3}", 0..4),
+            devices in vec("[de]{1,2}", 0..3), name in "[ab/]{1,4}", device in proptest::option::of("[de]{1,2}"),
+        ) {
+            let canonical = Filter::new(prefixes.clone(), names.clone(), devices.clone()).unwrap();
+            let by_name = prefixes.is_empty() && names.is_empty()
+                || prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+                || names.contains(&name);
+            let by_device = devices.is_empty() || device.as_ref().is_some_and(|device| devices.contains(device));
+            prop_assert_eq!(canonical.passes(&name, device.as_deref()), by_name && by_device);
+        }
+    }
+}

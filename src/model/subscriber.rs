@@ -1,0 +1,93 @@
+//! What is said about a subscriber: how it is served and why that ended.
+
+use std::fmt;
+
+/// A way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// `text/event-stream`.
+    Sse,
+    /// `application/x-ndjson`.
+    Ndjson,
+    /// WebSocket.
+    WebSocket,
+    /// Long poll.
+    Poll,
+}
+
+impl Transport {
+    /// Every transport, in the order of the metrics.
+    pub const ALL: [Transport; 4] =
+        [Transport::Sse, Transport::Ndjson, Transport::WebSocket, Transport::Poll];
+
+    /// The transport's name in labels, logs and `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Sse => "sse",
+            Transport::Ndjson => "ndjson",
+            Transport::WebSocket => "websocket",
+            Transport::Poll => "poll",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a subscriber's connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client went away.
+    Gone,
+    /// The subscriber got the number of events it had asked for.
+    Limit,
+    /// The broker is shutting down.
+    Shutdown,
+    /// The broker has as many connections as it may.
+    Full,
+    /// The client took no bytes for longer than allowed.
+    Slow,
+    /// The connection reached its greatest age.
+    Expired,
+    /// The client broke the protocol (WebSocket).
+    Protocol,
+    /// The client sent a message over the limit (WebSocket).
+    TooBig,
+}
+
+impl CloseReason {
+    /// Every reason, in the order of the metrics.
+    pub const ALL: [CloseReason; 8] = [
+        CloseReason::Gone,
+        CloseReason::Limit,
+        CloseReason::Shutdown,
+        CloseReason::Full,
+        CloseReason::Slow,
+        CloseReason::Expired,
+        CloseReason::Protocol,
+        CloseReason::TooBig,
+    ];
+
+    /// The reason's name in `fanlight.bye`, labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::Gone => "gone",
+            CloseReason::Limit => "limit",
+            CloseReason::Shutdown => "shutdown",
+            CloseReason::Full => "full",
+            CloseReason::Slow => "slow",
+            CloseReason::Expired => "expired",
+            CloseReason::Protocol => "protocol",
+            CloseReason::TooBig => "too-big",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
