@@ -4,3 +4,4 @@ pub mod model;
 pub mod clock;
 pub mod telemetry;
 pub mod log;
+pub mod hub;
