@@ -5,3 +5,4 @@ pub mod clock;
 pub mod telemetry;
 pub mod log;
 pub mod hub;
+pub mod transport;

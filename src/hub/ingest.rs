@@ -27,6 +27,8 @@ pub struct Publisher {
     staged: Vec<Record>,
     staged_bytes: usize,
     staged_changes: Vec<UpstreamChange>,
+    /// Records since every group was woken.
+    unslept: u64,
 }
 
 impl fmt::Debug for Publisher {
@@ -37,7 +39,7 @@ impl fmt::Debug for Publisher {
 
 impl Publisher {
     pub(super) fn new(shared: Arc<Shared>, log: Log) -> Publisher {
-        Publisher { shared, log, staged: Vec::new(), staged_bytes: 0, staged_changes: Vec::new() }
+        Publisher { shared, log, staged: Vec::new(), staged_bytes: 0, staged_changes: Vec::new(), unslept: 0 }
     }
 
     /// Stages an event. One that cannot be passed on is counted and declared as a
@@ -88,7 +90,7 @@ impl Publisher {
             return;
         }
         let (mut events, mut controls) = (0, 0);
-        let concerned = {
+        let (concerned, tail) = {
             let mut window = self.shared.write();
             for change in self.staged_changes.drain(..) {
                 window.upstream_changed(change);
@@ -105,13 +107,19 @@ impl Publisher {
                 window.ring.append(record);
             }
             let tail = window.ring.tail();
+            // Sleepers wake each quarter of the ring all the same, to tell their
+            // clients how far they are before that falls out of the ring.
+            self.unslept += events + controls;
+            if self.unslept >= window.ring.quarter() {
+                self.unslept = 0;
+                window.groups.wake_all();
+            }
             (window.groups.take_concerned(), tail)
         };
         self.staged_bytes = 0;
         self.telemetry().events_appended.increment(events);
         self.telemetry().controls_appended.increment(controls);
-        let (groups, tail) = concerned;
-        for wake in groups {
+        for wake in concerned {
             wake.send_replace(tail);
         }
     }

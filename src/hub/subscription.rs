@@ -130,10 +130,15 @@ impl Subscription {
         self.shared.closing.get().copied()
     }
 
-    /// A quarter of what the ring may hold, in records: how far a cursor may run
-    /// ahead of what the client knows before it should be told.
+    /// First seq not yet given out.
+    pub fn tail(&self) -> Seq {
+        self.shared.read().ring.tail()
+    }
+
+    /// How far, in records, a cursor may run ahead of what the client knows before it
+    /// should be told: a quarter of the ring.
     pub fn checkpoint_events(&self) -> u64 {
-        (self.shared.read().ring.limits().events_max as u64 / 4).max(1)
+        self.shared.read().ring.quarter()
     }
 
     /// From now on other events pass. The cursor stays.

@@ -112,6 +112,13 @@ impl Ring {
         self.evicted
     }
 
+    /// A quarter of the records that fit: of the bound on events, or of those held once
+    /// the ring has begun to evict (by bytes that may be fewer). At least 1.
+    pub fn quarter(&self) -> u64 {
+        let fit = if self.evicted == 0 { self.limits.events_max } else { self.records.len() };
+        (fit as u64 / 4).max(1)
+    }
+
     /// When the newest of the evicted records had been taken in.
     pub fn evicted_last_at(&self) -> Option<Moment> {
         self.evicted_last_at

@@ -1,0 +1,110 @@
+//! A subscriber's account: counted while it is served, closed with one log line.
+//!
+//! Law: presence is a guard. Whatever ends a subscriber, dropping its account
+//! settles the gauges and says why and how much, once.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    clock::Clock,
+    model::{CloseReason, Format, Gap, GapReason, Moment, Transport},
+    telemetry::Telemetry,
+};
+
+/// The far end of a client connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Set when the connection was given up because the client took no bytes.
+    pub is_stalled: AtomicBool,
+}
+
+impl Peer {
+    /// A connection from `addr`.
+    pub fn new(addr: SocketAddr) -> Peer {
+        Peer { addr, is_stalled: AtomicBool::new(false) }
+    }
+}
+
+/// One subscriber's totals.
+#[derive(Debug)]
+pub struct Account {
+    telemetry: Arc<Telemetry>,
+    clock: Clock,
+    peer: Arc<Peer>,
+    transport: Transport,
+    format: Format,
+    since: Moment,
+    events: u64,
+    bytes: u64,
+    gaps: u64,
+    reason: CloseReason,
+}
+
+impl Account {
+    /// Opens an account; the subscriber counts as connected until it is dropped.
+    pub fn open(
+        telemetry: Arc<Telemetry>,
+        clock: Clock,
+        peer: Arc<Peer>,
+        transport: Transport,
+        format: Format,
+    ) -> Account {
+        telemetry.subscriber_opened(transport, format);
+        let since = clock.now();
+        let reason = CloseReason::Gone;
+        Account { telemetry, clock, peer, transport, format, since, events: 0, bytes: 0, gaps: 0, reason }
+    }
+
+    /// A write was handed to the connection. `ingested` is when the oldest live event
+    /// in it had been taken in.
+    pub fn wrote(&mut self, events: u64, bytes: usize, ingested: Option<Moment>) {
+        self.events += events;
+        self.bytes += bytes as u64;
+        if events > 0 {
+            self.telemetry.delivered(self.transport, events, bytes);
+        }
+        if let Some(ingested) = ingested {
+            self.telemetry.delivery_latency(self.clock.now().since(ingested));
+        }
+    }
+
+    /// A gap was declared to the subscriber.
+    pub fn gap(&mut self, gap: &Gap) {
+        self.gaps += 1;
+        self.telemetry.gap(gap.reason);
+        if gap.reason == GapReason::Overtaken {
+            tracing::info!(
+                peer = %self.peer.addr, from = gap.from.0, to = gap.to.0, oldest = gap.oldest.0,
+                "subscriber overtaken: it was told what it missed"
+            );
+        }
+    }
+
+    /// Why the connection is about to end.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if self.peer.is_stalled.load(Ordering::Relaxed) {
+            self.reason = CloseReason::Slow;
+        }
+        self.telemetry.subscriber_closed(self.transport, self.format, self.reason);
+        tracing::info!(
+            peer = %self.peer.addr, transport = %self.transport, reason = %self.reason,
+            seconds = self.clock.now().since(self.since).as_secs(),
+            events = self.events, bytes = self.bytes, gaps = self.gaps,
+            "subscriber left"
+        );
+    }
+}

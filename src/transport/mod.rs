@@ -1,0 +1,33 @@
+//! What each subscriber is owed, and how it looks on its way out.
+//!
+//! Law: pure where it decides. A [`Session`] is a state machine that is told the
+//! time and says what to write next; it knows no socket. Drivers live in `delivery`.
+
+mod account;
+pub mod poll;
+pub mod request;
+mod session;
+pub mod sse;
+pub mod websocket;
+
+use std::time::Duration;
+
+pub use account::{Account, Peer};
+pub use session::{Session, Step, Wire, Write};
+
+/// Times and bounds of every stream.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Silence after which a keep-alive is sent; each is moved by up to 20 % either way.
+    pub keepalive: Duration,
+    /// Least reconnection time told to a client.
+    pub retry_min: Duration,
+    /// Greatest reconnection time told to a client in normal times.
+    pub retry_max: Duration,
+    /// Bytes of one write. One record may be larger.
+    pub batch_bytes_max: usize,
+    /// Time without a delivery after which the position is told.
+    pub checkpoint_after: Duration,
+    /// Greatest age of a stream; none for no limit.
+    pub age_max: Option<Duration>,
+}

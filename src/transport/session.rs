@@ -1,0 +1,542 @@
+//! A subscriber on a stream: a state machine that says what to write next.
+//!
+//! Law: pure but for its subscription. The time is an argument; the answer is
+//! *write these bytes*, *nothing until then*, or *end*. The same session serves SSE,
+//! NDJSON and WebSocket, under any driver.
+//!
+//! ```text
+//!   hello ─▶ gap? ─▶ snapshot? ─▶ records ⟲ ─▶ bye ─▶ end
+//!                                 │ └ gap, keep-alive, checkpoint in between
+//!                                 └ closing or age: bye is due at a random time
+//! ```
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    hub::{Budget, Examined, Subscription},
+    model::{
+        CloseReason, Filter, Format, Gap, Moment, Position, Record, Seq,
+        frame::{control_json, control_sse},
+        json::Object,
+        record::Kind,
+        resume::Start,
+    },
+};
+
+use super::{Account, Config, request::Request, sse};
+
+/// Records looked at in one step. It bounds how long one reader may hold the hub's
+/// lock: about 0.1 ms.
+const EXAMINED_MAX: usize = 1024;
+
+/// Reconnection time told when the broker shuts down: spread so that the clients of
+/// a restarted broker do not return together.
+const BYE_RETRY_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
+
+/// How long past its time a goodbye waits for events that are still coming.
+const BYE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The part of the shutdown window in which goodbyes are said; the rest is left for
+/// the last writes to arrive.
+const STAGGER_PART: f64 = 0.8;
+
+/// How the stream is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// `text/event-stream`, in [`Format::Message`] or [`Format::Particle`].
+    Sse(Format),
+    /// One JSON object a line.
+    Ndjson,
+    /// One JSON object a text frame. Writes are lines as in NDJSON, for the driver to part.
+    WebSocket,
+}
+
+/// What a driver is to do.
+#[derive(Debug)]
+pub enum Step {
+    /// Write this, then ask again.
+    Write(Write),
+    /// Nothing to write until then, or until the subscription is woken.
+    Wait {
+        /// When to ask again at the latest.
+        until: Instant,
+    },
+    /// There is more to look at, but others should have their turn first.
+    Yield,
+    /// Everything is written: end the stream.
+    End(CloseReason),
+}
+
+/// Bytes to be written.
+#[derive(Debug)]
+pub struct Write {
+    /// The bytes, shared with other subscribers where it is one record.
+    pub bytes: Bytes,
+    /// Events in it.
+    pub events: u64,
+    /// When the oldest live event in it was taken in.
+    pub ingested: Option<Moment>,
+}
+
+/// A subscriber on a stream.
+#[derive(Debug)]
+pub struct Session {
+    subscription: Subscription,
+    account: Account,
+    config: Arc<Config>,
+    wire: Wire,
+    control: bool,
+    events_left: Option<u64>,
+    phase: Phase,
+    gap: Option<Gap>,
+    snapshot: bool,
+    /// Records from here on were appended while the subscriber was connected.
+    live_from: Seq,
+    /// The last position the client knows, and since when.
+    told: Seq,
+    told_at: Instant,
+    keepalive_at: Instant,
+    bye_at: Option<(Instant, CloseReason)>,
+    random: fastrand::Rng,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Hello,
+    Gap,
+    Snapshot,
+    Records,
+    Ended(CloseReason),
+}
+
+/// What one examination has gathered.
+#[derive(Default)]
+struct Gathered {
+    single: Option<Bytes>,
+    joined: BytesMut,
+    events: u64,
+    last: Option<Seq>,
+    ingested: Option<Moment>,
+}
+
+// === impl Session ===
+
+impl Session {
+    /// A session on a fresh subscription. `gap` is what the subscriber missed before it.
+    /// Its jitter comes from `fastrand`'s generator of the thread, which tests may seed.
+    pub fn new(
+        mut subscription: Subscription,
+        account: Account,
+        config: Arc<Config>,
+        wire: Wire,
+        request: &Request,
+        gap: Option<Gap>,
+        now: Instant,
+    ) -> Session {
+        let mut random = fastrand::Rng::new();
+        // With an honoured position the client has the values already.
+        let resumes = matches!(request.start, Start::After(_)) && gap.is_none();
+        let snapshot = request.snapshot && !resumes;
+        if snapshot {
+            subscription.request_snapshot();
+        }
+        let position = subscription.position();
+        let bye_at = config.age_max.map(|age| {
+            // A fifth either way, so that streams opened together do not end together.
+            (now + age.mul_f64(0.8 + 0.4 * random.f64()), CloseReason::Expired)
+        });
+        let mut session = Session {
+            live_from: subscription.tail(),
+            subscription,
+            account,
+            wire,
+            control: request.control,
+            events_left: request.limit,
+            phase: Phase::Hello,
+            gap,
+            snapshot,
+            told: position.seq,
+            told_at: now,
+            keepalive_at: now,
+            bye_at,
+            random,
+            config,
+        };
+        session.reset_keepalive(now);
+        session
+    }
+
+    /// What to do now.
+    pub fn step(&mut self, now: Instant) -> Step {
+        self.notice_closing(now);
+        match self.phase {
+            Phase::Hello => {
+                self.phase = Phase::Gap;
+                let hello = self.hello();
+                self.write_control(hello, now)
+            }
+            Phase::Gap => {
+                self.phase = Phase::Snapshot;
+                match self.gap.take() {
+                    Some(gap) => self.tell_gap(&gap, now),
+                    None => self.step(now),
+                }
+            }
+            Phase::Snapshot => self.step_snapshot(now),
+            Phase::Records => self.step_records(now),
+            Phase::Ended(reason) => Step::End(reason),
+        }
+    }
+
+    /// Replaces the filter; the stream goes on from where it is, with a hello that
+    /// says what was understood.
+    pub fn refilter(&mut self, filter: Filter) {
+        self.subscription.refilter(filter);
+        self.phase = match self.phase {
+            // What came before the records has been asked for under the old filter.
+            Phase::Snapshot | Phase::Records => {
+                self.snapshot = false;
+                Phase::Hello
+            }
+            phase => phase,
+        };
+    }
+
+    /// The subscription, to wait on.
+    pub fn subscription_mut(&mut self) -> &mut Subscription {
+        &mut self.subscription
+    }
+
+    /// The subscription.
+    pub fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// The driver ends the connection for a reason of its own.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.account.close(reason);
+        self.phase = Phase::Ended(reason);
+    }
+
+    fn step_snapshot(&mut self, now: Instant) -> Step {
+        self.phase = Phase::Records;
+        if !self.snapshot {
+            return self.step(now);
+        }
+        let mut gathered = Gathered::default();
+        let budget = self.budget();
+        let Session { subscription, wire, events_left, .. } = self;
+        let more = subscription.examine_snapshot(budget, |record| {
+            gathered.take(record, *wire, events_left, false)
+        });
+        if more {
+            self.phase = Phase::Snapshot;
+        }
+        match gathered.finish() {
+            Some(write) => {
+                self.phase = Phase::Snapshot;
+                self.wrote(write, None, now)
+            }
+            None if more => Step::Yield,
+            None => {
+                self.snapshot = false;
+                // The ids of old values have taken the client back: tell it where it is.
+                let position = self.subscription.position();
+                if self.control { self.tell_checkpoint(position, now) } else { self.step(now) }
+            }
+        }
+    }
+
+    fn step_records(&mut self, now: Instant) -> Step {
+        if self.events_left == Some(0) {
+            return self.end(CloseReason::Limit);
+        }
+        // What is there goes out before the goodbye, unless that takes too long.
+        let bye = self.bye_at.filter(|(due, _)| now >= *due);
+        if let Some((due, reason)) = bye
+            && now >= due + BYE_PATIENCE
+        {
+            return self.bye(reason, now);
+        }
+        let mut gathered = Gathered::default();
+        let budget = self.budget();
+        let live_from = self.live_from;
+        let Session { subscription, wire, events_left, control, .. } = self;
+        let examined = subscription.examine(budget, |record| match record.kind() {
+            Kind::Control if !*control => 0,
+            Kind::Control | Kind::Event => {
+                gathered.take(record, *wire, events_left, record.seq() >= live_from)
+            }
+        });
+        let last = gathered.last;
+        match (gathered.finish(), examined) {
+            (Some(write), Examined::Gap(gap)) => {
+                // Told next, in its place.
+                self.gap = Some(gap);
+                self.phase = Phase::Gap;
+                self.wrote(write, last, now)
+            }
+            (Some(write), Examined::All | Examined::More) => self.wrote(write, last, now),
+            (None, Examined::Gap(gap)) => self.tell_gap(&gap, now),
+            (None, Examined::More) => self.checkpoint(now).unwrap_or(Step::Yield),
+            (None, Examined::All) => {
+                if let Some((_, reason)) = bye {
+                    return self.bye(reason, now);
+                }
+                if let Some(step) = self.checkpoint(now) {
+                    return step;
+                }
+                if now >= self.keepalive_at {
+                    return self.keepalive(now);
+                }
+                Step::Wait { until: self.next_deadline() }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let bye_at = self.bye_at.map_or(self.keepalive_at, |(due, _)| due);
+        self.keepalive_at.min(bye_at)
+    }
+
+    fn budget(&self) -> Budget {
+        Budget { records: EXAMINED_MAX, bytes: self.config.batch_bytes_max }
+    }
+
+    /// A broker that shuts down says goodbye to each at its own time.
+    fn notice_closing(&mut self, now: Instant) {
+        if matches!(self.bye_at, Some((_, CloseReason::Shutdown))) {
+            return;
+        }
+        if let Some(closing) = self.subscription.closing() {
+            let delay = closing.window.mul_f64(STAGGER_PART * self.random.f64());
+            let due = now + delay;
+            if self.bye_at.is_none_or(|(expires, _)| due < expires) {
+                self.bye_at = Some((due, CloseReason::Shutdown));
+            }
+        }
+    }
+
+    // --- control events ---
+
+    fn hello(&mut self) -> String {
+        let position = self.hello_position();
+        let upstream = self.subscription.upstream_state();
+        let filter = self.subscription.filter();
+        let filter = Object::new()
+            .texts("prefix", filter.prefixes())
+            .texts("name", filter.names())
+            .texts("device", filter.devices())
+            .finish();
+        let retry_ms = self.retry_ms();
+        self.render(
+            "hello",
+            Some(position),
+            Some(retry_ms),
+            |object| {
+                object
+                    .text("version", env!("CARGO_PKG_VERSION"))
+                    .text("upstream", upstream.as_str())
+                    .raw("filter", &filter)
+            },
+        )
+    }
+
+    /// Where the stream begins. A client that is cut off right after the hello must be
+    /// told of the gap again, so before a gap this is the position it came with.
+    fn hello_position(&self) -> Position {
+        match &self.gap {
+            None => self.subscription.position(),
+            Some(gap) => gap
+                .requested
+                .as_deref()
+                .and_then(|requested| requested.parse().ok())
+                .unwrap_or(Position { epoch: self.subscription.epoch(), seq: gap.from.previous() }),
+        }
+    }
+
+    fn tell_gap(&mut self, gap: &Gap, now: Instant) -> Step {
+        self.account.gap(gap);
+        let id = gap.id(self.subscription.epoch());
+        let text = self.render("gap", Some(id), None, |object| gap.fields(object));
+        self.told = id.seq;
+        self.write_control(text, now)
+    }
+
+    /// A client with a narrow filter learns how far it is, so that on return it is
+    /// not told that it missed what did not concern it.
+    fn checkpoint(&mut self, now: Instant) -> Option<Step> {
+        let position = self.subscription.position();
+        let ahead = position.seq.distance_from(self.told);
+        let is_due = ahead >= self.subscription.checkpoint_events()
+            || now.duration_since(self.told_at) >= self.config.checkpoint_after;
+        if !self.control || ahead == 0 || !is_due {
+            return None;
+        }
+        Some(self.tell_checkpoint(position, now))
+    }
+
+    fn tell_checkpoint(&mut self, position: Position, now: Instant) -> Step {
+        self.told = position.seq;
+        let text = match self.wire {
+            Wire::Sse(_) => control_sse("checkpoint", Some(&position.to_string()), None, "{}"),
+            Wire::Ndjson | Wire::WebSocket => self.render("checkpoint", Some(position), None, |object| object),
+        };
+        self.write_control(text, now)
+    }
+
+    fn bye(&mut self, reason: CloseReason, now: Instant) -> Step {
+        let retry_ms = match reason {
+            CloseReason::Shutdown => self.random.u64(BYE_RETRY_MS),
+            _ => self.retry_ms(),
+        };
+        let position = self.subscription.position();
+        let text = self.render("bye", Some(position), Some(retry_ms), |object| {
+            object.text("reason", reason.as_str()).number("retry_ms", retry_ms)
+        });
+        self.account.close(reason);
+        self.phase = Phase::Ended(reason);
+        self.write_control(text, now)
+    }
+
+    fn keepalive(&mut self, now: Instant) -> Step {
+        let bytes = match self.wire {
+            Wire::Sse(_) => Bytes::from_static(sse::KEEPALIVE),
+            // Readers of NDJSON skip blank lines; WebSocket has pings of its own.
+            Wire::Ndjson => Bytes::from_static(b"\n"),
+            Wire::WebSocket => {
+                self.reset_keepalive(now);
+                return Step::Wait { until: self.next_deadline() };
+            }
+        };
+        self.reset_keepalive(now);
+        self.account.wrote(0, bytes.len(), None);
+        Step::Write(Write { bytes, events: 0, ingested: None })
+    }
+
+    /// One control event for this wire. SSE has `id:` and `retry:` lines, and the id
+    /// in the data of hello, where scripts look for it.
+    fn render(
+        &self,
+        name: &str,
+        id: Option<Position>,
+        retry_ms: Option<u64>,
+        fields: impl FnOnce(Object) -> Object,
+    ) -> String {
+        let id = id.map(|id| id.to_string());
+        match self.wire {
+            Wire::Sse(_) => {
+                let object = match (&id, name) {
+                    (Some(id), "hello") => Object::new().text("id", id),
+                    _ => Object::new(),
+                };
+                control_sse(name, id.as_deref(), retry_ms, &fields(object).finish())
+            }
+            Wire::Ndjson | Wire::WebSocket => control_json(name, id.as_deref(), fields),
+        }
+    }
+
+    // --- writing ---
+
+    /// Writes a control event; to a client that wants none, only the reconnection
+    /// time of a hello.
+    fn write_control(&mut self, text: String, now: Instant) -> Step {
+        let text = match (self.control, self.wire) {
+            (true, _) => text,
+            (false, Wire::Sse(_)) if text.starts_with("retry: ") => {
+                text.split_inclusive('\n').next().unwrap_or_default().to_owned()
+            }
+            (false, _) => return self.step(now),
+        };
+        self.told_at = now;
+        self.wrote(Write { bytes: Bytes::from(text), events: 0, ingested: None }, None, now)
+    }
+
+    fn wrote(&mut self, write: Write, last: Option<Seq>, now: Instant) -> Step {
+        if let Some(last) = last {
+            self.told = self.told.max(last);
+            self.told_at = now;
+        }
+        self.account.wrote(write.events, write.bytes.len(), write.ingested);
+        self.reset_keepalive(now);
+        Step::Write(write)
+    }
+
+    fn end(&mut self, reason: CloseReason) -> Step {
+        self.account.close(reason);
+        self.phase = Phase::Ended(reason);
+        Step::End(reason)
+    }
+
+    fn reset_keepalive(&mut self, now: Instant) {
+        self.keepalive_at = now + self.config.keepalive.mul_f64(0.8 + 0.4 * self.random.f64());
+    }
+
+    fn retry_ms(&mut self) -> u64 {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let (min, max) = (ms(self.config.retry_min), ms(self.config.retry_max));
+        self.random.u64(min..=max.max(min))
+    }
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    /// Adds a record and says how many bytes it is. Past the limit of events nothing
+    /// is added: the session is about to end.
+    fn take(
+        &mut self,
+        record: &Record,
+        wire: Wire,
+        events_left: &mut Option<u64>,
+        is_live: bool,
+    ) -> usize {
+        if *events_left == Some(0) {
+            return 0;
+        }
+        let format = match wire {
+            Wire::Sse(format) => format,
+            Wire::Ndjson | Wire::WebSocket => Format::Json,
+        };
+        let frame = record.frame(format);
+        let bytes = frame.len();
+        match self.single.take() {
+            // One record goes out as the very bytes that everyone shares.
+            None if self.joined.is_empty() => self.single = Some(frame),
+            None => self.joined.extend_from_slice(&frame),
+            Some(first) => {
+                self.joined.reserve(4 * (first.len() + bytes));
+                self.joined.extend_from_slice(&first);
+                self.joined.extend_from_slice(&frame);
+            }
+        }
+        self.last = Some(record.seq());
+        if record.kind() == Kind::Event {
+            self.events += 1;
+            if let Some(left) = events_left {
+                *left -= 1;
+            }
+            if is_live && self.ingested.is_none() {
+                self.ingested = Some(record.at());
+            }
+        }
+        bytes
+    }
+
+    fn finish(self) -> Option<Write> {
+        let bytes = match self.single {
+            Some(single) => single,
+            None if self.joined.is_empty() => return None,
+            None => self.joined.freeze(),
+        };
+        Some(Write { bytes, events: self.events, ingested: self.ingested })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+use http::HeaderMap;
+
+use super::*;
+use crate::{
+    clock::Clock,
+    hub::{self, Hub, Publisher},
+    log::Log,
+    model::{Epoch, UpstreamState, ring},
+    telemetry::Telemetry,
+    transport::{Peer, request::Route},
+};
+
+/// A hub, its writer and a time that only moves when told.
+struct World {
+    hub: Hub,
+    publisher: Publisher,
+    telemetry: Arc<Telemetry>,
+    clock: Clock,
+    config: Arc<Config>,
+    now: Instant,
+}
+
+impl World {
+    fn new(events_max: usize) -> World {
+        let telemetry = Arc::new(Telemetry::new());
+        let config = hub::Config {
+            ring: ring::Limits { events_max, bytes_max: 1 << 24 },
+            latest_entries_max: 100,
+            latest_bytes_max: 1 << 20,
+        };
+        let log = Log::memory(Epoch::from_bits(1));
+        let (hub, publisher) = Hub::new(config, log, telemetry.clone(), Moment::default());
+        let config = Config {
+            keepalive: Duration::from_secs(15),
+            retry_min: Duration::from_millis(2500),
+            retry_max: Duration::from_millis(2500),
+            batch_bytes_max: 16 << 10,
+            checkpoint_after: Duration::from_secs(300),
+            age_max: None,
+        };
+        let clock = Clock::anchored(0);
+        let now = clock.instant(0).into_std();
+        World { hub, publisher, telemetry, clock, config: Arc::new(config), now }
+    }
+
+    fn publish(&mut self, names: &[&str]) {
+        for name in names {
+            self.publisher.event(name, r#"{"data":"1","coreid":"d"}"#, Moment::default());
+        }
+        self.publisher.commit();
+    }
+
+    fn session(&self, wire: Wire, query: &str) -> Session {
+        let request = Request::parse(Route::Events, Some(query), &HeaderMap::new()).unwrap();
+        let (subscription, gap) = self.hub.subscribe(
+            request.filter.clone(),
+            &request.start,
+            Transport::Sse,
+            Moment::default(),
+        );
+        let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
+        let account = Account::open(
+            self.telemetry.clone(),
+            self.clock.clone(),
+            peer,
+            Transport::Sse,
+            Format::Message,
+        );
+        Session::new(subscription, account, self.config.clone(), wire, &request, gap, self.now)
+    }
+
+    /// Everything the session writes until it waits or ends.
+    fn written(&self, session: &mut Session) -> String {
+        let mut text = String::new();
+        loop {
+            match session.step(self.now) {
+                Step::Write(write) => text.push_str(std::str::from_utf8(&write.bytes).unwrap()),
+                Step::Yield => {}
+                Step::Wait { until } => {
+                    assert!(until > self.now, "waiting for the past");
+                    return text;
+                }
+                Step::End(reason) => return text + &format!("END {reason}"),
+            }
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+}
+
+use crate::model::Transport;
+
+const SSE: Wire = Wire::Sse(Format::Message);
+
+fn event(seq: u64, name: &str) -> String {
+    format!("id: 00000001-{seq}\ndata: {{\"name\":\"{name}\",\"data\":\"1\",\"coreid\":\"d\"}}\n\n")
+}
+
+#[test]
+fn hello_then_live_events() {
+    let mut world = World::new(100);
+    world.publish(&["before"]);
+    world.publisher.upstream(UpstreamState::Live, "", Moment::default());
+    world.publisher.commit();
+    let mut session = world.session(SSE, "prefix=b&prefix=a&device=d");
+    let hello = format!(
+        "retry: 2500\nid: 00000001-2\nevent: fanlight.hello\ndata: {{\"id\":\"00000001-2\",\"version\":\"{}\",\
+         \"upstream\":\"live\",\"filter\":{{\"prefix\":[\"a\",\"b\"],\"name\":[],\"device\":[\"d\"]}}}}\n\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(world.written(&mut session), hello);
+    world.publish(&["a", "x", "b"]);
+    assert_eq!(world.written(&mut session), event(3, "a") + &event(5, "b"));
+    assert_eq!(world.written(&mut session), "");
+}
+
+#[test]
+fn one_event_is_the_shared_bytes() {
+    let mut world = World::new(100);
+    let mut sessions = [world.session(SSE, ""), world.session(SSE, "")];
+    sessions.iter_mut().for_each(|session| drop(world.written(session)));
+    world.publish(&["a"]);
+    let addresses = sessions.each_mut().map(|session| match session.step(world.now) {
+        Step::Write(write) => write.bytes.as_ptr(),
+        step => panic!("{step:?}"),
+    });
+    assert_eq!(addresses[0], addresses[1]);
+}
+
+#[test]
+fn other_wires() {
+    let mut world = World::new(100);
+    let mut particle = world.session(Wire::Sse(Format::Particle), "control=off");
+    let mut ndjson = world.session(Wire::Ndjson, "control=off");
+    assert_eq!(world.written(&mut particle), "retry: 2500\n");
+    assert_eq!(world.written(&mut ndjson), "");
+    world.publish(&["a"]);
+    let data = r#"{"data":"1","coreid":"d"}"#;
+    assert_eq!(world.written(&mut particle), format!("id: 00000001-1\nevent: a\ndata: {data}\n\n"));
+    let json = "{\"id\":\"00000001-1\",\"name\":\"a\",\"data\":\"1\",\"coreid\":\"d\"}\n";
+    assert_eq!(world.written(&mut ndjson), json);
+    let hello = world.written(&mut world.session(Wire::WebSocket, ""));
+    assert!(hello.starts_with("{\"fanlight\":\"hello\",\"id\":\"00000001-1\",\"version\":"), "{hello}");
+}
+
+#[test]
+fn a_gap_comes_after_hello_and_before_the_replay() {
+    let mut world = World::new(2);
+    world.publish(&["a", "b", "c", "d"]);
+    let mut session = world.session(SSE, "last_event_id=00000001-1");
+    let text = world.written(&mut session);
+    let (hello, rest) = text.split_once("\n\n").unwrap();
+    assert!(hello.contains("\nid: 00000001-1\n"), "cut off here, it must be told again: {hello}");
+    let gap = "id: 00000001-2\nevent: fanlight.gap\ndata: {\"reason\":\"evicted\",\"requested\":\"00000001-1\",\
+               \"from\":2,\"to\":3,\"count\":1,\"oldest\":3,\"next\":3}\n\n";
+    assert_eq!(rest, gap.to_owned() + &event(3, "c") + &event(4, "d"));
+
+    let mut session = world.session(SSE, "last_event_id=nonsense");
+    let text = world.written(&mut session);
+    assert!(text.starts_with("retry: 2500\nid: 00000001-0\n"), "{text}");
+    assert!(text.contains("\"reason\":\"malformed\",\"requested\":\"nonsense\",\"from\":1,\"to\":3,\"count\":null"));
+}
+
+#[test]
+fn overtaken_in_place() {
+    let mut world = World::new(3);
+    let mut session = world.session(SSE, "");
+    world.written(&mut session);
+    world.publish(&["a", "b", "c", "d", "e"]);
+    let gap = "id: 00000001-2\nevent: fanlight.gap\ndata: {\"reason\":\"overtaken\",\"requested\":\"00000001-0\",\
+               \"from\":1,\"to\":3,\"count\":2,\"oldest\":3,\"next\":3}\n\n";
+    let expected = gap.to_owned() + &event(3, "c") + &event(4, "d") + &event(5, "e");
+    assert_eq!(world.written(&mut session), expected);
+    let mut quiet = world.session(SSE, "control=off&since=earliest");
+    assert_eq!(
+        world.written(&mut quiet),
+        "retry: 2500\n".to_owned() + &event(3, "c") + &event(4, "d") + &event(5, "e")
+    );
+}
+
+#[test]
+fn keep_alive_is_a_comment_line_alone() {
+    let mut world = World::new(100);
+    let mut session = world.session(SSE, "");
+    let mut ndjson = world.session(Wire::Ndjson, "");
+    world.written(&mut session);
+    world.written(&mut ndjson);
+    world.pass(11);
+    assert_eq!(world.written(&mut session), "");
+    world.pass(8);
+    assert_eq!(world.written(&mut session), ":\n");
+    assert_eq!(world.written(&mut ndjson), "\n");
+    assert_eq!(world.written(&mut session), "");
+    world.pass(19);
+    assert_eq!(world.written(&mut session), ":\n");
+}
+
+#[test]
+fn a_narrow_filter_is_told_how_far_it_is() {
+    let mut world = World::new(8);
+    let mut session = world.session(SSE, "name=z");
+    world.written(&mut session);
+    world.publish(&["a"]);
+    assert_eq!(world.written(&mut session), "", "not yet a quarter of the ring");
+    world.publish(&["a"]);
+    let checkpoint = |seq| format!("id: 00000001-{seq}\nevent: fanlight.checkpoint\ndata: {{}}\n\n");
+    assert_eq!(world.written(&mut session), checkpoint(2));
+    assert_eq!(world.written(&mut session), "", "once");
+    world.publish(&["a"]);
+    world.pass(301);
+    assert_eq!(world.written(&mut session), checkpoint(3));
+    world.pass(301);
+    assert_eq!(world.written(&mut session), ":\n", "there is nothing new to tell");
+    world.publish(&["z"]);
+    assert_eq!(world.written(&mut session), event(4, "z"));
+}
+
+#[test]
+fn the_limit_counts_events() {
+    let mut world = World::new(100);
+    world.publish(&["a", "b"]);
+    world.publisher.upstream(UpstreamState::Live, "", Moment::default());
+    world.publish(&["c", "d"]);
+    let mut session = world.session(SSE, "control=off&since=earliest&limit=3");
+    let expected = "retry: 2500\n".to_owned() + &event(1, "a") + &event(2, "b") + &event(4, "c") + "END limit";
+    assert_eq!(world.written(&mut session), expected);
+}
+
+#[test]
+fn a_snapshot_ends_with_the_position() {
+    let mut world = World::new(100);
+    world.publish(&["a", "b", "a"]);
+    let mut session = world.session(SSE, "snapshot=true");
+    let text = world.written(&mut session);
+    let (_, rest) = text.split_once("\n\n").unwrap();
+    let checkpoint = "id: 00000001-3\nevent: fanlight.checkpoint\ndata: {}\n\n";
+    assert_eq!(rest, event(2, "b") + &event(3, "a") + checkpoint);
+    world.publish(&["b"]);
+    assert_eq!(world.written(&mut session), event(4, "b"));
+
+    let mut resuming = world.session(SSE, "snapshot=true&last_event_id=00000001-3");
+    let text = world.written(&mut resuming);
+    assert_eq!(text.split_once("\n\n").unwrap().1, event(4, "b"), "it has the older ones");
+}
+
+#[test]
+fn a_batch_is_bounded_and_a_large_record_goes_alone() {
+    let mut world = World::new(1000);
+    let mut session = world.session(SSE, "");
+    world.written(&mut session);
+    for _ in 0..10 {
+        world.publisher.event("big", &"x".repeat(9_000), Moment::default());
+    }
+    world.publisher.event("huge", &"x".repeat(100_000), Moment::default());
+    world.publisher.commit();
+    let mut sizes = Vec::new();
+    while let Step::Write(write) = session.step(world.now) {
+        sizes.push(write.events);
+    }
+    assert_eq!(sizes, [2, 2, 2, 2, 2, 1]);
+}
+
+#[test]
+fn goodbyes_are_spread_over_the_window() {
+    let mut world = World::new(100);
+    let mut sessions: Vec<Session> = (0..200).map(|_| world.session(SSE, "")).collect();
+    sessions.iter_mut().for_each(|session| drop(world.written(session)));
+    world.hub.close(Moment::default(), Duration::from_secs(10));
+    let mut said = [0; 11];
+    for count in &mut said {
+        for session in &mut sessions {
+            let text = world.written(session);
+            if text.contains("retry: ") {
+                assert!(text.contains("event: fanlight.bye\ndata: {\"reason\":\"shutdown\",\"retry_ms\":"), "{text}");
+                assert!(text.ends_with("END shutdown"), "{text}");
+                *count += 1;
+            }
+        }
+        world.pass(1);
+    }
+    assert_eq!(said.iter().sum::<i32>(), 200, "{said:?}");
+    assert_eq!(said[9] + said[10], 0, "all within four fifths of the window: {said:?}");
+    assert!(said[1..8].iter().all(|count| *count > 0), "{said:?}");
+}
+
+#[test]
+fn an_old_stream_expires() {
+    let mut world = World::new(100);
+    let config = Config { age_max: Some(Duration::from_secs(60)), ..(*world.config).clone() };
+    world.config = Arc::new(config);
+    let mut session = world.session(Wire::Ndjson, "");
+    world.written(&mut session);
+    world.pass(47);
+    assert_eq!(world.written(&mut session).trim(), "");
+    let text = (0..26).find_map(|_| {
+        world.pass(1);
+        world.publish(&["a"]);
+        Some(world.written(&mut session)).filter(|text| text.contains("bye"))
+    });
+    let lines: Vec<String> = text.unwrap().lines().map(str::to_owned).collect();
+    assert!(lines[0].contains("\"name\":\"a\""), "what is there goes first: {lines:?}");
+    assert!(lines[1].contains("\"fanlight\":\"bye\"") && lines[1].contains("\"reason\":\"expired\""));
+    assert_eq!(lines[2], "END expired");
+}
+
+#[test]
+fn a_new_filter_is_confirmed_and_the_stream_goes_on() {
+    let mut world = World::new(100);
+    let mut session = world.session(Wire::WebSocket, "name=a");
+    world.written(&mut session);
+    world.publish(&["a", "b"]);
+    session.refilter(Filter::new(vec![], vec!["b".into()], vec![]).unwrap());
+    let text = world.written(&mut session);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("\"hello\"") && lines[0].contains("\"name\":[\"b\"]"), "{text}");
+    assert_eq!(lines[1], "{\"id\":\"00000001-2\",\"name\":\"b\",\"data\":\"1\",\"coreid\":\"d\"}");
+    assert_eq!(lines.len(), 2);
+}
