@@ -6,3 +6,5 @@ pub mod telemetry;
 pub mod log;
 pub mod hub;
 pub mod transport;
+pub mod delivery;
+pub mod config;

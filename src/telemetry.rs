@@ -92,29 +92,6 @@ metrics_list! {
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0];
 
-/// How an attempt to open the upstream stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenOutcome {
-    /// The stream is live.
-    Live,
-    /// The cloud answered with another status.
-    Refused,
-    /// No usable answer: name, connection, TLS, time.
-    Failed,
-}
-
-impl OpenOutcome {
-    const ALL: [OpenOutcome; 3] = [OpenOutcome::Live, OpenOutcome::Refused, OpenOutcome::Failed];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            OpenOutcome::Live => "live",
-            OpenOutcome::Refused => "refused",
-            OpenOutcome::Failed => "failed",
-        }
-    }
-}
-
 /// Why an upstream event was not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -187,14 +164,12 @@ pub struct Telemetry {
 
     /// Events received from upstream.
     pub upstream_events: Counter,
-    /// Bytes received from upstream.
-    pub upstream_bytes: Counter,
+    upstream_bytes: Counter,
     upstream_state: [Gauge; UpstreamState::ALL.len()],
     upstream_last_byte_age: Gauge,
     upstream_silence_max: Gauge,
     upstream_opens_in_window: Gauge,
     upstream_opens_max: Gauge,
-    upstream_opens: [Counter; OpenOutcome::ALL.len()],
     upstream_holes: [Counter; HoleReason::ALL.len()],
     upstream_hole_seconds: [Counter; HoleReason::ALL.len()],
     upstream_refused: [Counter; Refusal::ALL.len()],
@@ -234,7 +209,7 @@ pub struct Telemetry {
 }
 
 /// Numbers that are read when someone asks, not counted as they come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Readings {
     /// Records held by the ring.
     pub ring_events: usize,
@@ -260,6 +235,10 @@ pub struct Readings {
     pub upstream_last_byte_age: Option<Duration>,
     /// Longest silence on a connection that went on.
     pub upstream_silence_max: Duration,
+    /// Bytes received from upstream.
+    pub upstream_bytes: u64,
+    /// Attempts to open the upstream stream, by outcome.
+    pub upstream_opens: Vec<(&'static str, u64)>,
     /// Opens counted against the budget now.
     pub upstream_opens_in_window: u64,
     /// Opens the budget allows.
@@ -311,8 +290,6 @@ impl Telemetry {
             upstream_silence_max: gauge(UPSTREAM_SILENCE_MAX, &[]),
             upstream_opens_in_window: gauge(UPSTREAM_OPENS_IN_WINDOW, &[]),
             upstream_opens_max: gauge(UPSTREAM_OPENS_MAX, &[]),
-            upstream_opens: OpenOutcome::ALL
-                .map(|outcome| counter(UPSTREAM_OPENS, &[("outcome", outcome.as_str())])),
             upstream_holes: HoleReason::ALL
                 .map(|reason| counter(UPSTREAM_HOLES, &[("reason", reason.as_str())])),
             upstream_hole_seconds: HoleReason::ALL
@@ -363,11 +340,6 @@ impl Telemetry {
             handle,
             process,
         }
-    }
-
-    /// An attempt to open the upstream stream ended.
-    pub fn upstream_opened(&self, outcome: OpenOutcome) {
-        self.upstream_opens[outcome as usize].increment(1);
     }
 
     /// A hole was declared.
@@ -438,6 +410,11 @@ impl Telemetry {
         let age = readings.upstream_last_byte_age.map_or(f64::NAN, |age| age.as_secs_f64());
         self.upstream_last_byte_age.set(age);
         self.upstream_silence_max.set(readings.upstream_silence_max.as_secs_f64());
+        self.upstream_bytes.absolute(readings.upstream_bytes);
+        for (outcome, count) in &readings.upstream_opens {
+            let key = key(UPSTREAM_OPENS, &[("outcome", outcome)]);
+            self.recorder.register_counter(&key, &METADATA).absolute(*count);
+        }
         self.upstream_opens_in_window.set(readings.upstream_opens_in_window as f64);
         self.upstream_opens_max.set(readings.upstream_opens_max as f64);
         self.connections_max.set(readings.connections_max as f64);
@@ -472,7 +449,8 @@ mod tests {
 
     #[test]
     fn every_metric_is_there_from_the_start_with_its_labels() {
-        let text = Telemetry::new().render(&Readings::default());
+        let readings = Readings { upstream_opens: vec![("live", 0)], ..Readings::default() };
+        let text = Telemetry::new().render(&readings);
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} ", metric.name)), "{}", metric.name);
             let sample = text

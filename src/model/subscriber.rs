@@ -42,6 +42,8 @@ impl fmt::Display for Transport {
 pub enum CloseReason {
     /// The client went away.
     Gone,
+    /// A poll got its answer.
+    Answered,
     /// The subscriber got the number of events it had asked for.
     Limit,
     /// The broker is shutting down.
@@ -60,8 +62,9 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [CloseReason; 8] = [
+    pub const ALL: [CloseReason; 9] = [
         CloseReason::Gone,
+        CloseReason::Answered,
         CloseReason::Limit,
         CloseReason::Shutdown,
         CloseReason::Full,
@@ -75,6 +78,7 @@ impl CloseReason {
     pub fn as_str(self) -> &'static str {
         match self {
             CloseReason::Gone => "gone",
+            CloseReason::Answered => "answered",
             CloseReason::Limit => "limit",
             CloseReason::Shutdown => "shutdown",
             CloseReason::Full => "full",

@@ -3,7 +3,7 @@
 //! Law: `next` always goes into the next call's `after`, and nothing lies between
 //! what this answer holds and where the next one begins.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use crate::{
     hub::{Budget, Examined, Subscription},
@@ -19,17 +19,17 @@ use super::Account;
 /// Bounds of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Longest wait a client may ask for, in seconds.
-    pub timeout_secs_max: u64,
+    /// Longest wait; a client that asks for more gets this.
+    pub timeout_max: Duration,
     /// Events in one answer.
     pub events_max: u64,
     /// Bytes of the events of one answer. One event may be larger.
     pub bytes_max: usize,
 }
 
-/// How long a poll waits if the client does not say, in seconds: below the 30 s after
-/// which many HTTP clients and proxies give up.
-pub const TIMEOUT_SECS_DEFAULT: u64 = 25;
+/// How long a poll waits if the client does not say: below the 30 s after which many
+/// HTTP clients and proxies give up.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(25);
 /// Events in one answer if the client does not say.
 pub const EVENTS_DEFAULT: u64 = 500;
 
@@ -54,8 +54,8 @@ impl Answer {
 
     /// Takes what there is. `true` if the answer has something to tell, so that it
     /// should be sent now.
-    pub fn fill(&mut self, subscription: &mut Subscription, with_snapshot: bool) -> bool {
-        while with_snapshot && subscription.examine_snapshot(self.budget(), |record| self.push(record)) {
+    pub fn fill(&mut self, subscription: &mut Subscription) -> bool {
+        while subscription.examine_snapshot(self.budget(), |record| self.push(record)) {
             // A snapshot is sent whole: what it would leave out could not be asked for.
         }
         loop {

@@ -131,6 +131,14 @@ impl Request {
     }
 }
 
+impl Request {
+    /// True if the newest values are to come first. A client whose position was
+    /// honoured has them already.
+    pub fn wants_snapshot(&self, has_gap: bool) -> bool {
+        self.snapshot && (has_gap || !matches!(self.start, Start::After(_)))
+    }
+}
+
 /// The query's fields, each name known to the route.
 struct Fields<'a> {
     fields: Vec<(&'static str, Cow<'a, str>)>,

@@ -24,7 +24,6 @@ use crate::{
         frame::{control_json, control_sse},
         json::Object,
         record::Kind,
-        resume::Start,
     },
 };
 
@@ -139,9 +138,7 @@ impl Session {
         now: Instant,
     ) -> Session {
         let mut random = fastrand::Rng::new();
-        // With an honoured position the client has the values already.
-        let resumes = matches!(request.start, Start::After(_)) && gap.is_none();
-        let snapshot = request.snapshot && !resumes;
+        let snapshot = request.wants_snapshot(gap.is_some());
         if snapshot {
             subscription.request_snapshot();
         }

@@ -50,7 +50,7 @@ pub fn parse(text: &str) -> Result<Filter, MessageError> {
 /// The close code that says why (RFC 6455, section 7.4.1).
 pub fn close_code(reason: CloseReason) -> u16 {
     match reason {
-        CloseReason::Gone | CloseReason::Limit => 1000,
+        CloseReason::Gone | CloseReason::Answered | CloseReason::Limit => 1000,
         CloseReason::Shutdown | CloseReason::Expired => 1001,
         CloseReason::Protocol => 1008,
         CloseReason::TooBig => 1009,

@@ -1,0 +1,130 @@
+//! From what went wrong to what the client reads.
+//!
+//! Law: one table. Every error body of the broker is
+//! `{"error":"…","error_description":"…"}`, whole, with its length.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::{
+    model::{CloseReason, json::Object},
+    transport::request::InvalidParameter,
+};
+
+/// A request that is not served as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A parameter cannot be understood.
+    #[error(transparent)]
+    InvalidParameter(#[from] InvalidParameter),
+    /// There is nothing at that path.
+    #[error("there is nothing at {path}; see / for what there is")]
+    NotFound {
+        /// The path asked for, cut.
+        path: String,
+    },
+    /// The path is there, but not for this method.
+    #[error("{method} is not allowed here; use GET")]
+    MethodNotAllowed {
+        /// The method used, cut.
+        method: String,
+    },
+    /// `/ws` was asked for without a WebSocket handshake.
+    #[error("this path speaks WebSocket: {detail}")]
+    UpgradeRequired {
+        /// What is missing.
+        detail: String,
+    },
+    /// The broker has as many connections as it may.
+    #[error("the broker has as many connections as it may (limits.connections_max); try again in {retry_secs} s")]
+    Full {
+        /// When to try again.
+        retry_secs: u64,
+    },
+    /// The client's address has as many connections as it may.
+    #[error("your address has as many connections as it may (limits.connections_per_ip_max); try again in {retry_secs} s")]
+    TooMany {
+        /// When to try again.
+        retry_secs: u64,
+    },
+    /// The broker is shutting down.
+    #[error("the broker is shutting down; try again in {retry_secs} s")]
+    Closing {
+        /// When to try again.
+        retry_secs: u64,
+    },
+    /// The broker is not ready to serve.
+    #[error("{reason}")]
+    NotReady {
+        /// Why.
+        reason: String,
+    },
+    /// A bug of the broker.
+    #[error("the broker made a mistake; its log says more")]
+    Internal,
+}
+
+impl Error {
+    /// Status and name.
+    fn row(&self) -> (StatusCode, &'static str) {
+        match self {
+            Error::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter"),
+            Error::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
+            Error::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Error::UpgradeRequired { .. } => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+            Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+            Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
+            Error::Closing { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shutdown"),
+            Error::NotReady { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Error::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// The reason a browser is told in `fanlight.bye`, for errors that pass with time.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        match self {
+            Error::Full { .. } | Error::TooMany { .. } => Some(CloseReason::Full),
+            Error::Closing { .. } => Some(CloseReason::Shutdown),
+            _ => None,
+        }
+    }
+
+    /// When to try again, for errors that pass with time.
+    pub fn retry_secs(&self) -> Option<u64> {
+        match self {
+            Error::Full { retry_secs } | Error::TooMany { retry_secs } | Error::Closing { retry_secs } => {
+                Some(*retry_secs)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, name) = self.row();
+        let text = Object::new().text("error", name).text("error_description", &self.to_string()).finish();
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(secs) = self.retry_secs() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        match self {
+            Error::MethodNotAllowed { .. } => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
+            Error::UpgradeRequired { .. } => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

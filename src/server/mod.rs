@@ -1,0 +1,176 @@
+//! The broker, put together: the picture of the crate, built from its configuration.
+
+mod accept;
+mod admin;
+mod error;
+mod limits;
+mod routes;
+mod shutdown;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::{
+    clock::Clock,
+    delivery::websocket,
+    hub::{self, Hub},
+    log::Log,
+    model::{Epoch, Format, Moment, Transport},
+    telemetry::Telemetry,
+    transport::{self, Account, poll},
+    upstream,
+};
+
+pub use accept::Config as AcceptConfig;
+pub use limits::{Config as LimitsConfig, connections_max_auto};
+pub use shutdown::Shutdown;
+
+use accept::Connection;
+use limits::Connections;
+
+/// Everything a broker is made of.
+#[derive(Debug)]
+pub struct Config {
+    /// Where it listens. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Times and bounds of connections.
+    pub accept: AcceptConfig,
+    /// How many connections.
+    pub limits: LimitsConfig,
+    /// Times and bounds of streams.
+    pub stream: transport::Config,
+    /// Times and bounds of WebSockets.
+    pub websocket: websocket::Config,
+    /// Bounds of polls.
+    pub poll: poll::Config,
+    /// Bounds of the ring and the newest values.
+    pub hub: hub::Config,
+    /// Where events come from.
+    pub upstream: upstream::Config,
+    /// The source's name in `/status`.
+    pub source: &'static str,
+    /// How long the end may take.
+    pub drain_window: Duration,
+    /// How long the upstream may be away before `/readyz` says 503.
+    pub ready_after: Duration,
+}
+
+/// What every handler can reach.
+#[derive(Clone, Debug)]
+struct App {
+    hub: Hub,
+    telemetry: Arc<Telemetry>,
+    clock: Clock,
+    stream: Arc<transport::Config>,
+    websocket: websocket::Config,
+    poll: poll::Config,
+    connections: Arc<Connections>,
+    upstream: Arc<upstream::Stats>,
+    opens_max: u64,
+    source: &'static str,
+    started: Moment,
+    ready_after: Duration,
+    shutdown: Shutdown,
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    addr: SocketAddr,
+    app: App,
+    drain_window: Duration,
+}
+
+/// How often recorded samples are folded into their buckets.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Broker {
+    /// Listens, connects upstream and serves, until [`Broker::shutdown`].
+    ///
+    /// # Errors
+    /// If the address cannot be listened on.
+    pub async fn start(config: Config, clock: Clock) -> io::Result<Broker> {
+        let listener = accept::bind(config.listen, &config.accept)?;
+        let addr = listener.local_addr()?;
+        let started = clock.now();
+        let telemetry = Arc::new(Telemetry::new());
+        let log = Log::memory(Epoch::from_bits(fastrand::u64(..)));
+        let (hub, publisher) = Hub::new(config.hub, log, telemetry.clone(), started);
+        let shutdown = Shutdown::new();
+        let upstream = Arc::new(upstream::Stats::default());
+        let app = App {
+            hub,
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+            stream: Arc::new(config.stream),
+            websocket: config.websocket,
+            poll: config.poll,
+            connections: Arc::new(Connections::new(config.limits, telemetry.clone())),
+            upstream: upstream.clone(),
+            opens_max: config.upstream.opens_max as u64,
+            source: config.source,
+            started,
+            ready_after: config.ready_after,
+            shutdown: shutdown.clone(),
+        };
+        shutdown.spawn(upstream::run(
+            config.upstream,
+            publisher,
+            clock,
+            upstream,
+            shutdown.finish_token(),
+        ));
+        shutdown.spawn(upkeep(telemetry, shutdown.clone()));
+        shutdown.spawn(accept::run(
+            listener,
+            routes::router(app.clone()),
+            app.connections.clone(),
+            config.accept,
+            shutdown.clone(),
+        ));
+        Ok(Broker { addr, app, drain_window: config.drain_window })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The shared state, to look at.
+    pub fn hub(&self) -> &Hub {
+        &self.app.hub
+    }
+
+    /// The broker's numbers.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.app.telemetry
+    }
+
+    /// Says goodbye to every subscriber, each at its own time, and ends within the
+    /// drain window. Returns how many connections had to be cut.
+    pub async fn shutdown(self) -> usize {
+        self.app.hub.close(self.app.clock.now(), self.drain_window);
+        self.app.shutdown.run(self.drain_window).await
+    }
+}
+
+async fn upkeep(telemetry: Arc<Telemetry>, shutdown: Shutdown) {
+    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => telemetry.upkeep(),
+            () = shutdown.finishing() => return,
+        }
+    }
+}
+
+impl App {
+    fn account(&self, connection: &Connection, transport: Transport, format: Format) -> Account {
+        Account::open(
+            self.telemetry.clone(),
+            self.clock.clone(),
+            connection.peer.clone(),
+            transport,
+            format,
+        )
+    }
+}

@@ -1,0 +1,255 @@
+//! From a path to what answers it.
+//!
+//! Law: a handler reads the request, opens what is asked for and hands it to a
+//! driver. It decides nothing about content.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{
+        Extension, RawQuery, Request as HttpRequest, State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use tokio::time::Instant;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+
+use crate::{
+    delivery::{SessionBody, websocket},
+    model::{Format, Transport},
+    transport::{
+        Account, Session, Wire, poll,
+        request::{Request, Route, accepts_event_stream, accepts_ndjson},
+        sse,
+        websocket::SUBPROTOCOL,
+    },
+};
+
+use super::{App, accept::Connection, admin, error::Error, limits::Admission};
+
+/// Reconnection time told when there is no room, in milliseconds: long and spread, so
+/// that those turned away do not come back together.
+const FULL_RETRY_MS: std::ops::RangeInclusive<u64> = 15_000..=60_000;
+/// The same while shutting down: something is likely to listen again soon.
+const CLOSING_RETRY_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
+
+/// Every route of the broker.
+pub(super) fn router(app: App) -> Router {
+    let streams = Router::new()
+        .route("/events", get(events))
+        .route("/ws", get(websocket_upgrade))
+        .route("/poll", get(poll_once))
+        .route("/last", get(last))
+        .route("/", get(index))
+        .layer(middleware::from_fn_with_state(app.clone(), admit));
+    let admin = Router::new()
+        .route("/metrics", get(admin::metrics))
+        .route("/healthz", get(admin::healthz))
+        .route("/readyz", get(admin::readyz))
+        .route("/status", get(admin::status));
+    let nosniff = SetResponseHeaderLayer::overriding(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    streams
+        .merge(admin)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Error::Internal.into_response()
+        }))
+        .layer(nosniff)
+        .layer(middleware::from_fn_with_state(app.clone(), count))
+        .with_state(app)
+}
+
+/// Counts answers by class of status.
+async fn count(State(app): State<App>, request: HttpRequest, next: Next) -> Response {
+    let response = next.run(request).await;
+    app.telemetry.request(response.status().as_u16());
+    response
+}
+
+/// Turns away what there is no room for, in the words that suit the client.
+async fn admit(
+    State(app): State<App>,
+    Extension(connection): Extension<Connection>,
+    request: HttpRequest,
+    next: Next,
+) -> Response {
+    let (full_ms, closing_ms) = (fastrand::u64(FULL_RETRY_MS), fastrand::u64(CLOSING_RETRY_MS));
+    let error = match connection.admission {
+        _ if app.hub.closing().is_some() => Error::Closing { retry_secs: closing_ms.div_ceil(1000) },
+        Admission::Admitted => return next.run(request).await,
+        Admission::Full => Error::Full { retry_secs: full_ms.div_ceil(1000) },
+        Admission::TooMany => Error::TooMany { retry_secs: full_ms.div_ceil(1000) },
+    };
+    let mut response = refuse(error, request.headers());
+    // The place is wanted for someone else.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// A browser that asks for an event stream gives up for good on any status but 200,
+/// so it gets one, with the reason and the time to come back.
+fn refuse(error: Error, headers: &HeaderMap) -> Response {
+    match (error.close_reason(), error.retry_secs()) {
+        (Some(reason), Some(retry_secs)) if accepts_event_stream(headers) => {
+            (sse::head(), sse::refusal(reason, retry_secs * 1000)).into_response()
+        }
+        _ => error.into_response(),
+    }
+}
+
+/// `GET /events`: SSE, or NDJSON for those who ask for it.
+async fn events(
+    State(app): State<App>,
+    Extension(connection): Extension<Connection>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let request = Request::parse(Route::Events, query.as_deref(), &headers)?;
+    let is_ndjson = accepts_ndjson(&headers) && !accepts_event_stream(&headers);
+    let (wire, transport, head) = if is_ndjson {
+        (Wire::Ndjson, Transport::Ndjson, sse::ndjson_head())
+    } else {
+        (Wire::Sse(request.format), Transport::Sse, sse::head())
+    };
+    let session = open(&app, &connection, &request, wire, transport);
+    Ok((head, Body::new(SessionBody::new(session))).into_response())
+}
+
+/// `GET /ws`: the WebSocket handshake.
+async fn websocket_upgrade(
+    State(app): State<App>,
+    Extension(connection): Extension<Connection>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Error> {
+    let request = Request::parse(Route::WebSocket, query.as_deref(), &headers)?;
+    let upgrade =
+        upgrade.map_err(|rejection| Error::UpgradeRequired { detail: rejection.body_text() })?;
+    let session = open(&app, &connection, &request, Wire::WebSocket, Transport::WebSocket);
+    let config = app.websocket.clone();
+    let shutdown = app.shutdown.clone();
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(WEBSOCKET_READ_BUFFER_BYTES)
+        .write_buffer_size(app.stream.batch_bytes_max)
+        .max_message_size(config.message_bytes_max)
+        .max_frame_size(config.message_bytes_max);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        shutdown.track(websocket::drive(socket, session, config)).await;
+        drop(connection);
+    }))
+}
+
+/// Read buffer of a WebSocket. The library's default of 128 KiB is made for large
+/// messages; clients of ours send a filter at most (133 KiB an idle socket became 5.5
+/// KiB, measured with tungstenite 0.29).
+const WEBSOCKET_READ_BUFFER_BYTES: usize = 4 << 10;
+
+fn open(
+    app: &App,
+    connection: &Connection,
+    request: &Request,
+    wire: Wire,
+    transport: Transport,
+) -> Session {
+    let format = match wire {
+        Wire::Sse(format) => format,
+        Wire::Ndjson | Wire::WebSocket => Format::Json,
+    };
+    let (subscription, gap) =
+        app.hub.subscribe(request.filter.clone(), &request.start, transport, app.clock.now());
+    let account = app.account(connection, transport, format);
+    let now = Instant::now().into_std();
+    Session::new(subscription, account, app.stream.clone(), wire, request, gap, now)
+}
+
+/// `GET /poll`: everything after a position, at once or as soon as there is something.
+async fn poll_once(
+    State(app): State<App>,
+    Extension(connection): Extension<Connection>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let request = Request::parse(Route::Poll, query.as_deref(), &headers)?;
+    let timeout = request.timeout.unwrap_or(poll::TIMEOUT_DEFAULT).min(app.poll.timeout_max);
+    let events_max = request.limit.unwrap_or(poll::EVENTS_DEFAULT).min(app.poll.events_max);
+    let (mut subscription, gap) = app.hub.subscribe(
+        request.filter.clone(),
+        &request.start,
+        Transport::Poll,
+        app.clock.now(),
+    );
+    let mut account = app.account(&connection, Transport::Poll, Format::Json);
+    let snapshot = request.wants_snapshot(gap.is_some());
+    if snapshot {
+        subscription.request_snapshot();
+    }
+    let mut answer = poll::Answer::new(gap, events_max, app.poll.bytes_max, request.control);
+    let deadline = Instant::now() + timeout;
+    while !answer.fill(&mut subscription) && subscription.closing().is_none() {
+        tokio::select! {
+            () = subscription.woken() => {}
+            () = tokio::time::sleep_until(deadline) => break,
+        }
+    }
+    let text = answer.finish(&subscription, &mut account);
+    account.close(crate::model::CloseReason::Answered);
+    Ok((JSON_HEAD, text).into_response())
+}
+
+/// `GET /last`: the newest event of each (name, device).
+async fn last(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let request = Request::parse(Route::Last, query.as_deref(), &headers)?;
+    let frames = app.hub.latest(&request.filter, Format::Json);
+    let mut body = Vec::with_capacity(2 + frames.iter().map(|frame| frame.len()).sum::<usize>());
+    for frame in &frames {
+        body.push(if body.is_empty() { b'[' } else { b',' });
+        // A frame is an object and a line feed.
+        body.extend_from_slice(frame.trim_ascii_end());
+    }
+    body.extend_from_slice(if frames.is_empty() { b"[]" } else { b"]" });
+    Ok((JSON_HEAD, body).into_response())
+}
+
+const JSON_HEAD: [(HeaderName, HeaderValue); 2] = [
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+
+/// `GET /`: what is here, for people.
+async fn index() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, INDEX_POLICY),
+    ];
+    (headers, INDEX).into_response()
+}
+
+const INDEX: &str = include_str!("../../web/index.html");
+/// The page loads nothing from elsewhere and runs only what came with it.
+const INDEX_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                            connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn not_found(uri: Uri) -> Error {
+    Error::NotFound { path: uri.path().chars().take(100).collect() }
+}
+
+async fn method_not_allowed(method: Method) -> Error {
+    Error::MethodNotAllowed { method: method.as_str().chars().take(20).collect() }
+}

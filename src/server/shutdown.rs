@@ -1,0 +1,100 @@
+//! The end of the broker, in order.
+//!
+//! Law: everything that runs is counted here, so the end can wait for it; and the end
+//! comes within the drain window whatever clients do.
+//!
+//! ```text
+//!  signal ─▶ not ready, port closed ─▶ goodbyes, each at its own time ─▶ all gone, or
+//!                                                      the window is over: the rest is cut
+//! ```
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Tells tasks to finish, then to stop, and waits for them. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    finish: CancellationToken,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Shutdown {
+    /// Nothing runs yet.
+    pub fn new() -> Shutdown {
+        Shutdown::default()
+    }
+
+    /// Runs a task until it ends, or is stopped at the end of the drain window.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// The same for a future that someone else runs: it counts while it is awaited.
+    pub async fn track(self, task: impl Future<Output = ()>) {
+        let stop = self.stop.clone();
+        self.tasks
+            .track_future(async move {
+                tokio::select! {
+                    () = task => {}
+                    () = stop.cancelled() => {}
+                }
+            })
+            .await;
+    }
+
+    /// Completes when tasks are to finish.
+    pub async fn finishing(&self) {
+        self.finish.cancelled().await;
+    }
+
+    /// A token that is cancelled when tasks are to finish.
+    pub fn finish_token(&self) -> CancellationToken {
+        self.finish.clone()
+    }
+
+    /// Tells every task to finish, and stops those that have not after `window`.
+    /// Returns how many had to be stopped.
+    pub async fn run(&self, window: Duration) -> usize {
+        self.finish.cancel();
+        self.tasks.close();
+        let finished = tokio::time::timeout(window, self.tasks.wait()).await;
+        let cut = if finished.is_ok() { 0 } else { self.tasks.len() };
+        self.stop.cancel();
+        self.tasks.wait().await;
+        cut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_finish_is_cut_at_the_end_of_the_window() {
+        let shutdown = Shutdown::new();
+        let started = tokio::time::Instant::now();
+        shutdown.spawn(std::future::pending());
+        let finishing = shutdown.clone();
+        shutdown.spawn(async move { finishing.finishing().await });
+        assert_eq!(shutdown.run(Duration::from_secs(10)).await, 1);
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_over_when_all_have_finished() {
+        let shutdown = Shutdown::new();
+        let started = tokio::time::Instant::now();
+        let finishing = shutdown.clone();
+        shutdown.spawn(async move { finishing.finishing().await });
+        assert_eq!(shutdown.run(Duration::from_secs(10)).await, 0);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+}
