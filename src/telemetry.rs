@@ -106,8 +106,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 4] =
-        [Refusal::Name, Refusal::Reserved, Refusal::Data, Refusal::Oversize];
+    const ALL: [Refusal; 4] = [Refusal::Name, Refusal::Reserved, Refusal::Data, Refusal::Oversize];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -326,8 +325,7 @@ impl Telemetry {
             batches: Transport::ALL
                 .map(|transport| counter(BATCHES, &[("transport", transport.as_str())])),
             gaps: GapReason::ALL.map(|reason| counter(GAPS, &[("reason", reason.as_str())])),
-            delivery_latency: recorder
-                .register_histogram(&key(DELIVERY_LATENCY, &[]), &METADATA),
+            delivery_latency: recorder.register_histogram(&key(DELIVERY_LATENCY, &[]), &METADATA),
             connections: gauge(CONNECTIONS, &[]),
             connections_max: gauge(CONNECTIONS_MAX, &[]),
             connections_accepted: counter(CONNECTIONS_ACCEPTED, &[]),
@@ -482,6 +480,9 @@ mod tests {
         telemetry.delivery_latency(Duration::from_millis(3));
         telemetry.upkeep();
         let text = telemetry.render(&Readings::default());
-        assert!(text.contains("fanlight_delivery_latency_seconds_bucket{le=\"0.005\"} 1"), "{text}");
+        assert!(
+            text.contains("fanlight_delivery_latency_seconds_bucket{le=\"0.005\"} 1"),
+            "{text}"
+        );
     }
 }

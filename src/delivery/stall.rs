@@ -107,7 +107,9 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    fn guarded(bytes: usize) -> (StallGuard<tokio::io::DuplexStream>, tokio::io::DuplexStream, Arc<Peer>) {
+    fn guarded(
+        bytes: usize,
+    ) -> (StallGuard<tokio::io::DuplexStream>, tokio::io::DuplexStream, Arc<Peer>) {
         let (near, far) = tokio::io::duplex(bytes);
         let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
         (StallGuard::new(near, peer.clone(), Duration::from_secs(20)), far, peer)

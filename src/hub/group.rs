@@ -62,7 +62,11 @@ pub(super) enum Known {
 
 impl Groups {
     /// Joins the group of `filter`, which is made if there is none. `tail` is the ring's.
-    pub(super) fn join(&mut self, filter: Filter, tail: Seq) -> (Slot, Arc<Filter>, watch::Receiver<Seq>) {
+    pub(super) fn join(
+        &mut self,
+        filter: Filter,
+        tail: Seq,
+    ) -> (Slot, Arc<Filter>, watch::Receiver<Seq>) {
         if let Some(&slot) = self.by_filter.get(&filter) {
             let group = self.slots[slot as usize].as_mut().expect("a filed group exists");
             group.members += 1;

@@ -39,7 +39,14 @@ impl fmt::Debug for Publisher {
 
 impl Publisher {
     pub(super) fn new(shared: Arc<Shared>, log: Log) -> Publisher {
-        Publisher { shared, log, staged: Vec::new(), staged_bytes: 0, staged_changes: Vec::new(), unslept: 0 }
+        Publisher {
+            shared,
+            log,
+            staged: Vec::new(),
+            staged_bytes: 0,
+            staged_changes: Vec::new(),
+            unslept: 0,
+        }
     }
 
     /// Stages an event. One that cannot be passed on is counted and declared as a

@@ -103,7 +103,8 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     fn record(seq: u64, name: &str, device: Option<&str>) -> Record {
-        let data = device.map_or_else(|| "x".into(), |device| format!("{{\"coreid\":\"{device}\"}}"));
+        let data =
+            device.map_or_else(|| "x".into(), |device| format!("{{\"coreid\":\"{device}\"}}"));
         let event = Event::parse(name, &data).unwrap();
         let position = Position { epoch: Epoch::from_bits(1), seq: Seq(seq) };
         Record::event(&event, position, Moment::default())

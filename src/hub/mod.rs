@@ -160,7 +160,12 @@ pub struct SubscriberStatus {
 
 impl Hub {
     /// An empty hub on `log`, and the handle of its one writer.
-    pub fn new(config: Config, log: Log, telemetry: Arc<Telemetry>, now: Moment) -> (Hub, Publisher) {
+    pub fn new(
+        config: Config,
+        log: Log,
+        telemetry: Arc<Telemetry>,
+        now: Moment,
+    ) -> (Hub, Publisher) {
         let epoch = log.epoch();
         let upstream =
             UpstreamChange { state: UpstreamState::Connecting, since: now, detail: String::new() };

@@ -207,8 +207,12 @@ impl Subscription {
             }
             if self.cursor < window.ring.oldest() {
                 let requested = self.position().to_string();
-                let gap =
-                    resume::missed(GapReason::Overtaken, Some(requested), self.cursor, &window.ring);
+                let gap = resume::missed(
+                    GapReason::Overtaken,
+                    Some(requested),
+                    self.cursor,
+                    &window.ring,
+                );
                 self.cursor = gap.next;
                 break Examined::Gap(gap);
             }

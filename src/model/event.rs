@@ -25,7 +25,9 @@ const RESERVED_FIELDS: [&str; 3] = ["id", "name", "fanlight"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum EventError {
     /// The name is empty, too long, or holds a control character.
-    #[error("the event name is empty, longer than {NAME_BYTES_MAX} bytes, or holds a control character")]
+    #[error(
+        "the event name is empty, longer than {NAME_BYTES_MAX} bytes, or holds a control character"
+    )]
     Name,
     /// The name begins with `fanlight.`.
     #[error("the event name begins with the reserved `{RESERVED_PREFIX}`")]
@@ -226,7 +228,10 @@ impl<'de> Deserialize<'de> for Device<'de> {
                 Ok(Device(None))
             }
 
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut seq: A,
+            ) -> Result<Self::Value, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(Device(None))
             }
@@ -271,14 +276,28 @@ mod tests {
     #[test]
     fn shapes() {
         let object = |inside, device| Shape::Object { inside, device };
-        assert_eq!(shape(r#"{"data":"1","coreid":"e0"}"#), object(r#""data":"1","coreid":"e0"}"#, Some("e0")));
+        assert_eq!(
+            shape(r#"{"data":"1","coreid":"e0"}"#),
+            object(r#""data":"1","coreid":"e0"}"#, Some("e0"))
+        );
         assert_eq!(shape(" \n{ \"a\":1} "), object("\"a\":1} ", None));
         assert_eq!(shape("{}"), object("}", None));
         for coreid in ["null", "7", "-7", "1.5", "true", "[1,{}]", "{\"a\":[2]}", r#""\u0065""#] {
             let data = format!(r#"{{"coreid":{coreid},"b":2}}"#);
             assert!(matches!(shape(&data), Shape::Object { device: None, .. }), "{data}");
         }
-        for data in ["", "null", "1", "\"x\"", "[]", "{", "{}}", "{\"a\":1,}", "{\"a\":\"\0\"}", "undefined"] {
+        for data in [
+            "",
+            "null",
+            "1",
+            "\"x\"",
+            "[]",
+            "{",
+            "{}}",
+            "{\"a\":1,}",
+            "{\"a\":\"\0\"}",
+            "undefined",
+        ] {
             assert_eq!(shape(data), Shape::Text, "{data:?}");
         }
     }
@@ -289,7 +308,10 @@ mod tests {
             let data = format!(r#"{{"a":1,"{field}":"6n3k2ahq-7"}}"#);
             assert_eq!(shape(&data), Shape::Text, "{data}");
         }
-        assert!(matches!(shape(r#"{"a":{"id":1}}"#), Shape::Object { .. }), "only the top level counts");
+        assert!(
+            matches!(shape(r#"{"a":{"id":1}}"#), Shape::Object { .. }),
+            "only the top level counts"
+        );
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Filter {
                 shortest.push(prefix);
             }
         }
-        let covered = |name: &Box<str>| shortest.iter().any(|prefix| name.starts_with(&**prefix));
+        let covered = |name: &str| shortest.iter().any(|prefix| name.starts_with(&**prefix));
         let names = sorted(names).into_iter().filter(|name| !covered(name)).collect();
         Ok(Filter { prefixes: shortest.into(), names, devices: sorted(devices) })
     }
@@ -114,7 +114,8 @@ impl Filter {
             || self.names.iter().any(|wanted| **wanted == *name);
         name_passes
             && (self.devices.is_empty()
-                || device.is_some_and(|device| self.devices.iter().any(|wanted| **wanted == *device)))
+                || device
+                    .is_some_and(|device| self.devices.iter().any(|wanted| **wanted == *device)))
     }
 }
 

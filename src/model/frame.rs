@@ -94,7 +94,8 @@ pub fn event(event: &Event<'_>, position: Position) -> (Vec<u8>, Layout) {
         + data.len()
         + further_lines * "data: ".len();
     let both_json = 2 * (id.len() + name_json.len() + comma.len() + inside.len());
-    let rest_bytes = "id: \ndata: {\"name\":\n\n".len() + "{\"id\":\"\",\"name\":\n".len() + both_json;
+    let rest_bytes =
+        "id: \ndata: {\"name\":\n\n".len() + "{\"id\":\"\",\"name\":\n".len() + both_json;
     let mut text = String::with_capacity(particle_bytes + rest_bytes);
     push(&mut text, &["id: ", &id, "\nevent: "]);
     let name_start = text.len();
@@ -129,12 +130,22 @@ pub fn event(event: &Event<'_>, position: Position) -> (Vec<u8>, Layout) {
 /// Renders a control record, which has a position of its own, in every format.
 ///
 /// Both SSE formats share one rendering.
-pub fn control(name: &str, fields: impl Fn(Object) -> Object, position: Position) -> (Vec<u8>, Layout) {
+pub fn control(
+    name: &str,
+    fields: impl Fn(Object) -> Object,
+    position: Position,
+) -> (Vec<u8>, Layout) {
     let id = position.to_string();
     let sse = control_sse(name, Some(&id), None, &fields(Object::new()).finish());
     let json = control_json(name, Some(&id), fields);
     let end = place(sse.len());
-    let layout = Layout { particle_end: end, message_start: 0, message_end: end, name: (0, 0), device: (0, 0) };
+    let layout = Layout {
+        particle_end: end,
+        message_start: 0,
+        message_end: end,
+        name: (0, 0),
+        device: (0, 0),
+    };
     let mut bytes = sse.into_bytes();
     bytes.extend_from_slice(json.as_bytes());
     (bytes, layout)
@@ -225,7 +236,10 @@ mod tests {
     fn other_data_becomes_raw() {
         let [particle, message, json] = rendered("a\"b", "x\ny\"z");
         assert_eq!(particle, "id: 00000000-7\nevent: a\"b\ndata: x\ndata: y\"z\n\n");
-        assert_eq!(message, "id: 00000000-7\ndata: {\"name\":\"a\\\"b\",\"raw\":\"x\\ny\\\"z\"}\n\n");
+        assert_eq!(
+            message,
+            "id: 00000000-7\ndata: {\"name\":\"a\\\"b\",\"raw\":\"x\\ny\\\"z\"}\n\n"
+        );
         assert_eq!(json, "{\"id\":\"00000000-7\",\"name\":\"a\\\"b\",\"raw\":\"x\\ny\\\"z\"}\n");
     }
 
@@ -234,7 +248,10 @@ mod tests {
         let [_, message, _] = rendered("a", "{ }");
         assert_eq!(message, "id: 00000000-7\ndata: {\"name\":\"a\"}\n\n");
         let [particle, message, json] = rendered("a", "{\n\"b\":1,\n\"coreid\":\"c\"}");
-        assert_eq!(particle, "id: 00000000-7\nevent: a\ndata: {\ndata: \"b\":1,\ndata: \"coreid\":\"c\"}\n\n");
+        assert_eq!(
+            particle,
+            "id: 00000000-7\nevent: a\ndata: {\ndata: \"b\":1,\ndata: \"coreid\":\"c\"}\n\n"
+        );
         assert_eq!(message, "id: 00000000-7\ndata: {\"name\":\"a\",\"b\":1, \"coreid\":\"c\"}\n\n");
         assert_eq!(json.matches('\n').count(), 1);
     }

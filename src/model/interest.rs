@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn a_prefix_may_end_inside_a_character_of_the_name() {
         let mut interest = Interest::default();
-        let filter = Filter::new(vec!["n".into(), "nä".into(), "nax".into()], vec![], vec![]).unwrap();
+        let filter =
+            Filter::new(vec!["n".into(), "nä".into(), "nax".into()], vec![], vec![]).unwrap();
         interest.insert(&filter, 1);
         let other = Filter::new(vec!["ab".into()], vec![], vec![]).unwrap();
         interest.insert(&other, 2);

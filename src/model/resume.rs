@@ -60,8 +60,7 @@ impl Requested {
     pub fn parse(bytes: &[u8]) -> Requested {
         let position = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
         let shown = &bytes[..bytes.len().min(4 * Gap::REQUESTED_CHARS_MAX)];
-        let text =
-            String::from_utf8_lossy(shown).chars().take(Gap::REQUESTED_CHARS_MAX).collect();
+        let text = String::from_utf8_lossy(shown).chars().take(Gap::REQUESTED_CHARS_MAX).collect();
         Requested { text, position }
     }
 }
@@ -120,15 +119,23 @@ fn from_time(since: Since, ring: &Ring, now: Moment) -> Resumption {
         }
     };
     // Some of the evicted records are of the time asked for; how many is forgotten.
-    let gap = fell_out
-        .then(|| Gap { count: None, ..missed(GapReason::Evicted, None, Seq::FIRST, ring) });
+    let gap =
+        fell_out.then(|| Gap { count: None, ..missed(GapReason::Evicted, None, Seq::FIRST, ring) });
     Resumption { cursor, gap }
 }
 
 /// The gap from `from` to the oldest record held.
 pub fn missed(reason: GapReason, requested: Option<String>, from: Seq, ring: &Ring) -> Gap {
     let oldest = ring.oldest();
-    Gap { reason, requested, from, to: oldest, count: ring.count(from, oldest), oldest, next: oldest }
+    Gap {
+        reason,
+        requested,
+        from,
+        to: oldest,
+        count: ring.count(from, oldest),
+        oldest,
+        next: oldest,
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +149,8 @@ mod tests {
 
     /// A ring that has seen `appended` records, one a second, and holds `held` of them.
     fn ring(appended: u64, held: usize) -> Ring {
-        let mut ring = Ring::new(Epoch::from_bits(1), Limits { events_max: held, bytes_max: 1 << 20 });
+        let mut ring =
+            Ring::new(Epoch::from_bits(1), Limits { events_max: held, bytes_max: 1 << 20 });
         for seq in 1..=appended {
             ring.append(record(&ring, Seq(seq), "a", "", second(seq)));
         }
@@ -157,9 +165,23 @@ mod tests {
         Start::After(Requested::parse(text.as_bytes()))
     }
 
-    fn gap(reason: GapReason, requested: &str, from: u64, to: u64, count: Option<u64>) -> Option<Gap> {
+    fn gap(
+        reason: GapReason,
+        requested: &str,
+        from: u64,
+        to: u64,
+        count: Option<u64>,
+    ) -> Option<Gap> {
         let requested = Some(requested.to_owned());
-        Some(Gap { reason, requested, from: Seq(from), to: Seq(to), count, oldest: Seq(to), next: Seq(to) })
+        Some(Gap {
+            reason,
+            requested,
+            from: Seq(from),
+            to: Seq(to),
+            count,
+            oldest: Seq(to),
+            next: Seq(to),
+        })
     }
 
     #[test]
@@ -208,13 +230,19 @@ mod tests {
         let ring = ring(10, 4);
         let start = |since| Start::Since(since).resolve(&ring, second(12));
         assert_eq!(start(Since::Earliest), Resumption { cursor: Seq(7), gap: None });
-        assert_eq!(start(Since::Ago(Duration::from_secs(3))), Resumption { cursor: Seq(9), gap: None });
+        assert_eq!(
+            start(Since::Ago(Duration::from_secs(3))),
+            Resumption { cursor: Seq(9), gap: None }
+        );
         assert_eq!(start(Since::Ago(Duration::ZERO)), Resumption { cursor: Seq(11), gap: None });
         assert_eq!(start(Since::Wall(9_500)), Resumption { cursor: Seq(10), gap: None });
         let long_ago = start(Since::Ago(Duration::from_secs(900)));
         assert_eq!(long_ago.cursor, Seq(7));
         let gap = long_ago.gap.unwrap();
-        assert_eq!((gap.reason, gap.from, gap.to, gap.count), (GapReason::Evicted, Seq(1), Seq(7), None));
+        assert_eq!(
+            (gap.reason, gap.from, gap.to, gap.count),
+            (GapReason::Evicted, Seq(1), Seq(7), None)
+        );
         assert!(start(Since::Wall(6_000)).gap.is_some());
         assert!(start(Since::Wall(6_001)).gap.is_none());
     }

@@ -46,17 +46,18 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a request knows of its connection.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     /// The far end.
-    pub peer: Arc<Peer>,
+    pub(super) peer: Arc<Peer>,
     /// What it may do.
-    pub admission: Admission,
-    /// Its place. A WebSocket keeps it beyond the end of HTTP.
-    pub permit: Arc<Permit>,
+    pub(super) admission: Admission,
+    /// Its place, held for as long as anyone knows the connection: a WebSocket lives on
+    /// after the end of HTTP.
+    _permit: Arc<Permit>,
 }
 
 /// A port that listens, with the buffers its connections inherit.
-pub fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -69,7 +70,7 @@ pub fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections and serves `router` on them until told to finish.
-pub async fn run(
+pub(super) async fn run(
     listener: TcpListener,
     router: Router,
     connections: Arc<Connections>,
@@ -100,7 +101,7 @@ pub async fn run(
         // Over the reserve the socket is closed unheard, which is all there is room for.
         if let Some((admission, permit)) = connections.admit(address.ip()) {
             let peer = Arc::new(Peer::new(address));
-            let connection = Connection { peer, admission, permit: Arc::new(permit) };
+            let connection = Connection { peer, admission, _permit: Arc::new(permit) };
             shutdown.spawn(serve(stream, connection, router.clone(), config, shutdown.clone()));
         }
     }
@@ -149,7 +150,9 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_keepalive(
-        &socket2::TcpKeepalive::new().with_time(USER_TIMEOUT).with_interval(Duration::from_secs(10)),
+        &socket2::TcpKeepalive::new()
+            .with_time(USER_TIMEOUT)
+            .with_interval(Duration::from_secs(10)),
     )
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 /// A request that is not served as asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// A parameter cannot be understood.
     #[error(transparent)]
     InvalidParameter(#[from] InvalidParameter),
@@ -39,13 +39,17 @@ pub enum Error {
         detail: String,
     },
     /// The broker has as many connections as it may.
-    #[error("the broker has as many connections as it may (limits.connections_max); try again in {retry_secs} s")]
+    #[error(
+        "the broker has as many connections as it may (limits.connections_max); try again in {retry_secs} s"
+    )]
     Full {
         /// When to try again.
         retry_secs: u64,
     },
     /// The client's address has as many connections as it may.
-    #[error("your address has as many connections as it may (limits.connections_per_ip_max); try again in {retry_secs} s")]
+    #[error(
+        "your address has as many connections as it may (limits.connections_per_ip_max); try again in {retry_secs} s"
+    )]
     TooMany {
         /// When to try again.
         retry_secs: u64,
@@ -73,7 +77,9 @@ impl Error {
         match self {
             Error::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter"),
             Error::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
-            Error::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Error::MethodNotAllowed { .. } => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
+            }
             Error::UpgradeRequired { .. } => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
             Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, "full"),
             Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
@@ -84,7 +90,7 @@ impl Error {
     }
 
     /// The reason a browser is told in `fanlight.bye`, for errors that pass with time.
-    pub fn close_reason(&self) -> Option<CloseReason> {
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
         match self {
             Error::Full { .. } | Error::TooMany { .. } => Some(CloseReason::Full),
             Error::Closing { .. } => Some(CloseReason::Shutdown),
@@ -93,11 +99,11 @@ impl Error {
     }
 
     /// When to try again, for errors that pass with time.
-    pub fn retry_secs(&self) -> Option<u64> {
+    pub(super) fn retry_secs(&self) -> Option<u64> {
         match self {
-            Error::Full { retry_secs } | Error::TooMany { retry_secs } | Error::Closing { retry_secs } => {
-                Some(*retry_secs)
-            }
+            Error::Full { retry_secs }
+            | Error::TooMany { retry_secs }
+            | Error::Closing { retry_secs } => Some(*retry_secs),
             _ => None,
         }
     }
@@ -106,7 +112,8 @@ impl Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, name) = self.row();
-        let text = Object::new().text("error", name).text("error_description", &self.to_string()).finish();
+        let text =
+            Object::new().text("error", name).text("error_description", &self.to_string()).finish();
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -33,7 +33,7 @@ fn reserve(connections_max: usize) -> usize {
 
 /// Counts connections.
 #[derive(Debug)]
-pub struct Connections {
+pub(super) struct Connections {
     config: Config,
     open: AtomicUsize,
     per_address: DashMap<IpAddr, usize>,
@@ -42,7 +42,7 @@ pub struct Connections {
 
 /// What a connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(super) enum Admission {
     /// Everything.
     Admitted,
     /// Be told that the broker is full.
@@ -53,19 +53,19 @@ pub enum Admission {
 
 /// A place taken; dropping it gives it back.
 #[derive(Debug)]
-pub struct Permit {
+pub(super) struct Permit {
     connections: Arc<Connections>,
     address: IpAddr,
 }
 
 impl Connections {
     /// No connection yet.
-    pub fn new(config: Config, telemetry: Arc<Telemetry>) -> Connections {
+    pub(super) fn new(config: Config, telemetry: Arc<Telemetry>) -> Connections {
         Connections { config, open: AtomicUsize::new(0), per_address: DashMap::new(), telemetry }
     }
 
     /// A place for a connection of `address`; none if even the reserve is used up.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<(Admission, Permit)> {
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<(Admission, Permit)> {
         let address = counted_as(address);
         let max = self.config.connections_max;
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
@@ -92,12 +92,12 @@ impl Connections {
     }
 
     /// Connections open now.
-    pub fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
     /// The limits.
-    pub fn config(&self) -> Config {
+    pub(super) fn config(&self) -> Config {
         self.config
     }
 }
@@ -145,7 +145,10 @@ pub fn connections_max_auto() -> usize {
 mod tests {
     use super::*;
 
-    fn connections(connections_max: usize, connections_per_ip_max: Option<usize>) -> Arc<Connections> {
+    fn connections(
+        connections_max: usize,
+        connections_per_ip_max: Option<usize>,
+    ) -> Arc<Connections> {
         let config = Config { connections_max, connections_per_ip_max };
         Arc::new(Connections::new(config, Arc::new(Telemetry::new())))
     }

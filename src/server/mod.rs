@@ -17,7 +17,7 @@ use crate::{
     model::{Epoch, Format, Moment, Transport},
     telemetry::Telemetry,
     transport::{self, Account, poll},
-    upstream,
+    upstream::{self, Upstream},
 };
 
 pub use accept::Config as AcceptConfig;
@@ -54,6 +54,33 @@ pub struct Config {
     pub ready_after: Duration,
 }
 
+/// The broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address} (setting listen): {source}; {}", listen_advice(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The upstream's settings cannot work.
+    #[error(transparent)]
+    Upstream(#[from] upstream::ConfigError),
+}
+
+fn listen_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program has it: stop that one, or choose another port",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: 0.0.0.0 means all it has"
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose one above",
+        _ => "choose another address",
+    }
+}
+
 /// What every handler can reach.
 #[derive(Clone, Debug)]
 struct App {
@@ -87,10 +114,13 @@ impl Broker {
     /// Listens, connects upstream and serves, until [`Broker::shutdown`].
     ///
     /// # Errors
-    /// If the address cannot be listened on.
-    pub async fn start(config: Config, clock: Clock) -> io::Result<Broker> {
-        let listener = accept::bind(config.listen, &config.accept)?;
-        let addr = listener.local_addr()?;
+    /// If the address cannot be listened on, or the upstream's settings cannot work.
+    pub async fn start(config: Config, clock: Clock) -> Result<Broker, StartError> {
+        let listener = accept::bind(config.listen, &config.accept)
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let started = clock.now();
         let telemetry = Arc::new(Telemetry::new());
         let log = Log::memory(Epoch::from_bits(fastrand::u64(..)));
@@ -112,13 +142,8 @@ impl Broker {
             ready_after: config.ready_after,
             shutdown: shutdown.clone(),
         };
-        shutdown.spawn(upstream::run(
-            config.upstream,
-            publisher,
-            clock,
-            upstream,
-            shutdown.finish_token(),
-        ));
+        let upstream = Upstream::new(config.upstream, publisher, clock, upstream).await?;
+        shutdown.spawn(upstream.run(shutdown.finish_token()));
         shutdown.spawn(upkeep(telemetry, shutdown.clone()));
         shutdown.spawn(accept::run(
             listener,

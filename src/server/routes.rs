@@ -3,8 +3,6 @@
 //! Law: a handler reads the request, opens what is asked for and hands it to a
 //! driver. It decides nothing about content.
 
-use std::{sync::Arc, time::Duration};
-
 use axum::{
     Router,
     body::Body,
@@ -22,9 +20,9 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 
 use crate::{
     delivery::{SessionBody, websocket},
-    model::{Format, Transport},
+    model::{CloseReason, Format, Transport},
     transport::{
-        Account, Session, Wire, poll,
+        Session, Wire, poll,
         request::{Request, Route, accepts_event_stream, accepts_ndjson},
         sse,
         websocket::SUBPROTOCOL,
@@ -85,7 +83,9 @@ async fn admit(
 ) -> Response {
     let (full_ms, closing_ms) = (fastrand::u64(FULL_RETRY_MS), fastrand::u64(CLOSING_RETRY_MS));
     let error = match connection.admission {
-        _ if app.hub.closing().is_some() => Error::Closing { retry_secs: closing_ms.div_ceil(1000) },
+        _ if app.hub.closing().is_some() => {
+            Error::Closing { retry_secs: closing_ms.div_ceil(1000) }
+        }
         Admission::Admitted => return next.run(request).await,
         Admission::Full => Error::Full { retry_secs: full_ms.div_ceil(1000) },
         Admission::TooMany => Error::TooMany { retry_secs: full_ms.div_ceil(1000) },
@@ -184,12 +184,8 @@ async fn poll_once(
     let request = Request::parse(Route::Poll, query.as_deref(), &headers)?;
     let timeout = request.timeout.unwrap_or(poll::TIMEOUT_DEFAULT).min(app.poll.timeout_max);
     let events_max = request.limit.unwrap_or(poll::EVENTS_DEFAULT).min(app.poll.events_max);
-    let (mut subscription, gap) = app.hub.subscribe(
-        request.filter.clone(),
-        &request.start,
-        Transport::Poll,
-        app.clock.now(),
-    );
+    let (mut subscription, gap) =
+        app.hub.subscribe(request.filter.clone(), &request.start, Transport::Poll, app.clock.now());
     let mut account = app.account(&connection, Transport::Poll, Format::Json);
     let snapshot = request.wants_snapshot(gap.is_some());
     if snapshot {
@@ -204,7 +200,7 @@ async fn poll_once(
         }
     }
     let text = answer.finish(&subscription, &mut account);
-    account.close(crate::model::CloseReason::Answered);
+    account.close(CloseReason::Answered);
     Ok((JSON_HEAD, text).into_response())
 }
 

@@ -60,7 +60,18 @@ impl Account {
         telemetry.subscriber_opened(transport, format);
         let since = clock.now();
         let reason = CloseReason::Gone;
-        Account { telemetry, clock, peer, transport, format, since, events: 0, bytes: 0, gaps: 0, reason }
+        Account {
+            telemetry,
+            clock,
+            peer,
+            transport,
+            format,
+            since,
+            events: 0,
+            bytes: 0,
+            gaps: 0,
+            reason,
+        }
     }
 
     /// A write was handed to the connection. `ingested` is when the oldest live event

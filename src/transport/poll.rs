@@ -7,11 +7,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use crate::{
     hub::{Budget, Examined, Subscription},
-    model::{
-        Format, Gap, Position, Record,
-        frame::control_json,
-        record::Kind,
-    },
+    model::{Format, Gap, Position, Record, frame::control_json, record::Kind},
 };
 
 use super::Account;
@@ -49,7 +45,16 @@ pub struct Answer {
 impl Answer {
     /// An empty answer that begins with what was missed before it.
     pub fn new(gap: Option<Gap>, events_max: u64, bytes_max: usize, control: bool) -> Answer {
-        Answer { events: String::new(), count: 0, bytes: 0, events_max, bytes_max, control, gap, next: None }
+        Answer {
+            events: String::new(),
+            count: 0,
+            bytes: 0,
+            events_max,
+            bytes_max,
+            control,
+            gap,
+            next: None,
+        }
     }
 
     /// Takes what there is. `true` if the answer has something to tell, so that it
@@ -64,7 +69,9 @@ impl Answer {
             }
             // One record at a time near the bound: what does not fit stays for the next call.
             let before = subscription.position();
-            match subscription.examine(Budget { records: self.room(), bytes: 1 }, |record| self.push(record)) {
+            match subscription
+                .examine(Budget { records: self.room(), bytes: 1 }, |record| self.push(record))
+            {
                 Examined::All => break,
                 Examined::More => {}
                 Examined::Gap(gap) if self.gap.is_none() && self.count == 0 => self.gap = Some(gap),

@@ -31,13 +31,36 @@ impl Route {
     fn parameters(self) -> &'static [&'static str] {
         match self {
             Route::Events => &[
-                "prefix", "name", "device", "last_event_id", "since", "snapshot", "control", "limit", "format",
+                "prefix",
+                "name",
+                "device",
+                "last_event_id",
+                "since",
+                "snapshot",
+                "control",
+                "limit",
+                "format",
             ],
-            Route::WebSocket => {
-                &["prefix", "name", "device", "last_event_id", "since", "snapshot", "control", "limit"]
-            }
+            Route::WebSocket => &[
+                "prefix",
+                "name",
+                "device",
+                "last_event_id",
+                "since",
+                "snapshot",
+                "control",
+                "limit",
+            ],
             Route::Poll => &[
-                "prefix", "name", "device", "after", "last_event_id", "since", "snapshot", "control", "limit",
+                "prefix",
+                "name",
+                "device",
+                "after",
+                "last_event_id",
+                "since",
+                "snapshot",
+                "control",
+                "limit",
                 "timeout",
             ],
             Route::Last => &["prefix", "name", "device"],
@@ -188,7 +211,11 @@ impl<'a> Fields<'a> {
         let Some(value) = self.one(name)? else { return Ok(None) };
         let choice = choices.iter().copied().find(|choice| *choice == value);
         choice.map(Some).ok_or_else(|| {
-            InvalidParameter(format!("`{name}` is `{}`; allowed are {}", shown(&value), choices.join(", ")))
+            InvalidParameter(format!(
+                "`{name}` is `{}`; allowed are {}",
+                shown(&value),
+                choices.join(", ")
+            ))
         })
     }
 

@@ -228,9 +228,8 @@ impl Session {
         let mut gathered = Gathered::default();
         let budget = self.budget();
         let Session { subscription, wire, events_left, .. } = self;
-        let more = subscription.examine_snapshot(budget, |record| {
-            gathered.take(record, *wire, events_left, false)
-        });
+        let more = subscription
+            .examine_snapshot(budget, |record| gathered.take(record, *wire, events_left, false));
         if more {
             self.phase = Phase::Snapshot;
         }
@@ -331,17 +330,12 @@ impl Session {
             .texts("device", filter.devices())
             .finish();
         let retry_ms = self.retry_ms();
-        self.render(
-            "hello",
-            Some(position),
-            Some(retry_ms),
-            |object| {
-                object
-                    .text("version", env!("CARGO_PKG_VERSION"))
-                    .text("upstream", upstream.as_str())
-                    .raw("filter", &filter)
-            },
-        )
+        self.render("hello", Some(position), Some(retry_ms), |object| {
+            object
+                .text("version", env!("CARGO_PKG_VERSION"))
+                .text("upstream", upstream.as_str())
+                .raw("filter", &filter)
+        })
     }
 
     /// Where the stream begins. A client that is cut off right after the hello must be
@@ -349,11 +343,11 @@ impl Session {
     fn hello_position(&self) -> Position {
         match &self.gap {
             None => self.subscription.position(),
-            Some(gap) => gap
-                .requested
-                .as_deref()
-                .and_then(|requested| requested.parse().ok())
-                .unwrap_or(Position { epoch: self.subscription.epoch(), seq: gap.from.previous() }),
+            Some(gap) => {
+                gap.requested.as_deref().and_then(|requested| requested.parse().ok()).unwrap_or(
+                    Position { epoch: self.subscription.epoch(), seq: gap.from.previous() },
+                )
+            }
         }
     }
 
@@ -382,7 +376,9 @@ impl Session {
         self.told = position.seq;
         let text = match self.wire {
             Wire::Sse(_) => control_sse("checkpoint", Some(&position.to_string()), None, "{}"),
-            Wire::Ndjson | Wire::WebSocket => self.render("checkpoint", Some(position), None, |object| object),
+            Wire::Ndjson | Wire::WebSocket => {
+                self.render("checkpoint", Some(position), None, |object| object)
+            }
         };
         self.write_control(text, now)
     }

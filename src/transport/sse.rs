@@ -7,11 +7,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::model::{
-    CloseReason,
-    frame::control_sse,
-    json::Object,
-};
+use crate::model::{CloseReason, frame::control_sse, json::Object};
 
 /// Sent when the stream has been silent for a while.
 pub const KEEPALIVE: &[u8] = b":\n";
@@ -48,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_one_block() {
-        let expected = "retry: 20000\nevent: fanlight.bye\ndata: {\"reason\":\"full\",\"retry_ms\":20000}\n\n";
+        let expected =
+            "retry: 20000\nevent: fanlight.bye\ndata: {\"reason\":\"full\",\"retry_ms\":20000}\n\n";
         assert_eq!(refusal(CloseReason::Full, 20_000), expected);
     }
 }

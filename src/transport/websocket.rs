@@ -27,7 +27,8 @@ pub fn parse(text: &str) -> Result<Filter, MessageError> {
     let Ok(Value::Object(mut message)) = serde_json::from_str(text) else {
         return Err(MessageError::Shape);
     };
-    let (Some(Value::Object(parts)), true) = (message.remove("subscribe"), message.is_empty()) else {
+    let (Some(Value::Object(parts)), true) = (message.remove("subscribe"), message.is_empty())
+    else {
         return Err(MessageError::Shape);
     };
     let (mut prefixes, mut names, mut devices) = (Vec::new(), Vec::new(), Vec::new());
@@ -68,10 +69,16 @@ mod tests {
         let parsed = parse(r#"{"subscribe":{"prefix":["a"],"name":["b"],"device":["c"]}}"#);
         assert_eq!(parsed, Ok(filter(&["a"], &["b"], &["c"])));
         assert_eq!(parse(r#"{"subscribe":{}}"#), Ok(Filter::all()));
-        for text in ["", "[]", "{}", "null", r#"{"subscribe":1}"#, r#"{"subscribe":{},"x":1}"#, "{\"a\":"] {
+        for text in
+            ["", "[]", "{}", "null", r#"{"subscribe":1}"#, r#"{"subscribe":{},"x":1}"#, "{\"a\":"]
+        {
             assert_eq!(parse(text), Err(MessageError::Shape), "{text}");
         }
-        for text in [r#"{"subscribe":{"prefix":"a"}}"#, r#"{"subscribe":{"name":[1]}}"#, r#"{"subscribe":{"x":[]}}"#] {
+        for text in [
+            r#"{"subscribe":{"prefix":"a"}}"#,
+            r#"{"subscribe":{"name":[1]}}"#,
+            r#"{"subscribe":{"x":[]}}"#,
+        ] {
             assert_eq!(parse(text), Err(MessageError::Part), "{text}");
         }
         assert!(matches!(parse(r#"{"subscribe":{"name":[""]}}"#), Err(MessageError::Filter(_))));

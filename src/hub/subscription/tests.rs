@@ -58,10 +58,22 @@ enum Heard {
 enum Step {
     /// Appends a batch; an empty name is a hole.
     Append(Vec<(String, String)>),
-    Examine { subscriber: usize, records: usize, bytes: usize },
-    Subscribe { filter: Filter, back: u64 },
-    Refilter { subscriber: usize, filter: Filter },
-    Leave { subscriber: usize },
+    Examine {
+        subscriber: usize,
+        records: usize,
+        bytes: usize,
+    },
+    Subscribe {
+        filter: Filter,
+        back: u64,
+    },
+    Refilter {
+        subscriber: usize,
+        filter: Filter,
+    },
+    Leave {
+        subscriber: usize,
+    },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -105,7 +117,10 @@ impl Naive {
                 Heard::Record(seq) => {
                     assert!(self.passes(&modelled.filter, seq.0), "{seq} does not pass");
                     for skipped in modelled.next..seq.0 {
-                        assert!(!self.passes(&modelled.filter, skipped), "{skipped} was lost in silence");
+                        assert!(
+                            !self.passes(&modelled.filter, skipped),
+                            "{skipped} was lost in silence"
+                        );
                     }
                     assert!(seq.0 >= modelled.next, "{seq} out of order or twice");
                     modelled.next = seq.0 + 1;
@@ -115,10 +130,16 @@ impl Naive {
                     assert!(gap.from < gap.to, "a gap that lost nothing");
                     assert!(gap.from.0 >= modelled.next, "declared lost after it was delivered");
                     for skipped in modelled.next..gap.from.0 {
-                        assert!(!self.passes(&modelled.filter, skipped), "{skipped} was lost in silence");
+                        assert!(
+                            !self.passes(&modelled.filter, skipped),
+                            "{skipped} was lost in silence"
+                        );
                     }
                     assert_eq!(gap.count, Some(gap.to.0 - gap.from.0));
-                    assert!(gap.to.0 + events_max as u64 == self.tail(), "{gap:?}: still in the ring");
+                    assert!(
+                        gap.to.0 + events_max as u64 == self.tail(),
+                        "{gap:?}: still in the ring"
+                    );
                     modelled.next = gap.next.0;
                 }
             }
@@ -213,7 +234,8 @@ proptest! {
 fn a_sleeper_is_not_overtaken_by_what_does_not_concern_it() {
     let (hub, mut publisher) = hub(10);
     let narrow = filter(&["z"], &[], &[]);
-    let (mut subscription, _) = hub.subscribe(narrow, &Start::Live, Transport::Sse, Moment::default());
+    let (mut subscription, _) =
+        hub.subscribe(narrow, &Start::Live, Transport::Sse, Moment::default());
     publish(&mut publisher, "a", "d");
     assert!(!subscription.woken.has_changed().unwrap(), "it is not its business");
     for _ in 0..99 {
@@ -230,7 +252,8 @@ fn a_sleeper_is_not_overtaken_by_what_does_not_concern_it() {
 fn a_sleeper_whose_own_records_were_evicted_is_told_from_the_first_of_them() {
     let (hub, mut publisher) = hub(10);
     let narrow = filter(&["z"], &[], &[]);
-    let (mut subscription, _) = hub.subscribe(narrow, &Start::Live, Transport::Sse, Moment::default());
+    let (mut subscription, _) =
+        hub.subscribe(narrow, &Start::Live, Transport::Sse, Moment::default());
     for name in ["a", "a", "z", "a", "z"].into_iter().chain(["a"; 20]) {
         publish(&mut publisher, name, "d");
     }
@@ -249,7 +272,8 @@ fn a_sleeper_whose_own_records_were_evicted_is_told_from_the_first_of_them() {
 #[test]
 fn a_wake_between_looking_and_waiting_is_not_lost() {
     let (hub, mut publisher) = hub(10);
-    let (mut subscription, _) = hub.subscribe(Filter::all(), &Start::Live, Transport::Sse, Moment::default());
+    let (mut subscription, _) =
+        hub.subscribe(Filter::all(), &Start::Live, Transport::Sse, Moment::default());
     assert_eq!(drain(&mut subscription, BUDGET), []);
     publish(&mut publisher, "a", "d");
     // Looked before, waits after: the wake is still there.

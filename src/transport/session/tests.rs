@@ -142,7 +142,10 @@ fn other_wires() {
     let json = "{\"id\":\"00000001-1\",\"name\":\"a\",\"data\":\"1\",\"coreid\":\"d\"}\n";
     assert_eq!(world.written(&mut ndjson), json);
     let hello = world.written(&mut world.session(Wire::WebSocket, ""));
-    assert!(hello.starts_with("{\"fanlight\":\"hello\",\"id\":\"00000001-1\",\"version\":"), "{hello}");
+    assert!(
+        hello.starts_with("{\"fanlight\":\"hello\",\"id\":\"00000001-1\",\"version\":"),
+        "{hello}"
+    );
 }
 
 #[test]
@@ -160,7 +163,9 @@ fn a_gap_comes_after_hello_and_before_the_replay() {
     let mut session = world.session(SSE, "last_event_id=nonsense");
     let text = world.written(&mut session);
     assert!(text.starts_with("retry: 2500\nid: 00000001-0\n"), "{text}");
-    assert!(text.contains("\"reason\":\"malformed\",\"requested\":\"nonsense\",\"from\":1,\"to\":3,\"count\":null"));
+    assert!(text.contains(
+        "\"reason\":\"malformed\",\"requested\":\"nonsense\",\"from\":1,\"to\":3,\"count\":null"
+    ));
 }
 
 #[test]
@@ -205,7 +210,8 @@ fn a_narrow_filter_is_told_how_far_it_is() {
     world.publish(&["a"]);
     assert_eq!(world.written(&mut session), "", "not yet a quarter of the ring");
     world.publish(&["a"]);
-    let checkpoint = |seq| format!("id: 00000001-{seq}\nevent: fanlight.checkpoint\ndata: {{}}\n\n");
+    let checkpoint =
+        |seq| format!("id: 00000001-{seq}\nevent: fanlight.checkpoint\ndata: {{}}\n\n");
     assert_eq!(world.written(&mut session), checkpoint(2));
     assert_eq!(world.written(&mut session), "", "once");
     world.publish(&["a"]);
@@ -224,7 +230,8 @@ fn the_limit_counts_events() {
     world.publisher.upstream(UpstreamState::Live, "", Moment::default());
     world.publish(&["c", "d"]);
     let mut session = world.session(SSE, "control=off&since=earliest&limit=3");
-    let expected = "retry: 2500\n".to_owned() + &event(1, "a") + &event(2, "b") + &event(4, "c") + "END limit";
+    let expected =
+        "retry: 2500\n".to_owned() + &event(1, "a") + &event(2, "b") + &event(4, "c") + "END limit";
     assert_eq!(world.written(&mut session), expected);
 }
 
@@ -273,7 +280,12 @@ fn goodbyes_are_spread_over_the_window() {
         for session in &mut sessions {
             let text = world.written(session);
             if text.contains("retry: ") {
-                assert!(text.contains("event: fanlight.bye\ndata: {\"reason\":\"shutdown\",\"retry_ms\":"), "{text}");
+                assert!(
+                    text.contains(
+                        "event: fanlight.bye\ndata: {\"reason\":\"shutdown\",\"retry_ms\":"
+                    ),
+                    "{text}"
+                );
                 assert!(text.ends_with("END shutdown"), "{text}");
                 *count += 1;
             }
@@ -301,7 +313,9 @@ fn an_old_stream_expires() {
     });
     let lines: Vec<String> = text.unwrap().lines().map(str::to_owned).collect();
     assert!(lines[0].contains("\"name\":\"a\""), "what is there goes first: {lines:?}");
-    assert!(lines[1].contains("\"fanlight\":\"bye\"") && lines[1].contains("\"reason\":\"expired\""));
+    assert!(
+        lines[1].contains("\"fanlight\":\"bye\"") && lines[1].contains("\"reason\":\"expired\"")
+    );
     assert_eq!(lines[2], "END expired");
 }
 
