@@ -38,7 +38,7 @@ impl Clock {
     pub fn now(&self) -> Moment {
         let elapsed = self.origin.elapsed();
         let wall_ms = match self.wall {
-            Wall::System => system_wall_ms(),
+            Wall::System => wall_ms(),
             Wall::Anchored(anchor_ms) => anchor_ms.saturating_add(millis(elapsed)),
         };
         Moment { wall_ms, mono_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX) }
@@ -54,7 +54,8 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn system_wall_ms() -> u64 {
+/// The system's wall clock, Unix milliseconds.
+pub fn wall_ms() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let now = std::time::SystemTime::now();
     // Before 1970 there is nothing better to say than 1970.

@@ -1,3 +1,17 @@
-//! The `fanlight` command.
+//! The `fanlight` command: environment → command → exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use fanlight::{cli, config::Environment};
+
+fn main() -> ExitCode {
+    // Usage errors end with 2 and help with 0, by clap itself.
+    let matches = cli::command().get_matches();
+    match cli::run(&matches, &Environment::read()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("fanlight: {failure}");
+            failure.exit_code()
+        }
+    }
+}

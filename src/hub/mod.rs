@@ -303,6 +303,9 @@ impl Window {
         if self.upstream.state == UpstreamState::Live || change.state == UpstreamState::Live {
             self.upstream_live_last = Some(change.since);
         }
+        if change.state == self.upstream.state && change.detail == self.upstream.detail {
+            return;
+        }
         if self.upstream_history.len() == UPSTREAM_HISTORY_MAX {
             self.upstream_history.pop_front();
         }

@@ -110,6 +110,10 @@ pub struct Broker {
 /// How often recorded samples are folded into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time between goodbyes, on average: a broker with a few streams ends at once, one
+/// with thousands spreads them over the drain window.
+const GOODBYE_SPACING: Duration = Duration::from_millis(2);
+
 impl Broker {
     /// Listens, connects upstream and serves, until [`Broker::shutdown`].
     ///
@@ -173,7 +177,9 @@ impl Broker {
     /// Says goodbye to every subscriber, each at its own time, and ends within the
     /// drain window. Returns how many connections had to be cut.
     pub async fn shutdown(self) -> usize {
-        self.app.hub.close(self.app.clock.now(), self.drain_window);
+        let subscribers = u32::try_from(self.app.hub.subscribers()).unwrap_or(u32::MAX);
+        let stagger = GOODBYE_SPACING.saturating_mul(subscribers).min(self.drain_window);
+        self.app.hub.close(self.app.clock.now(), stagger);
         self.app.shutdown.run(self.drain_window).await
     }
 }

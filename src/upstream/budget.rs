@@ -86,9 +86,6 @@ impl Ledger {
             presumed: false,
             labelled_by_ms: offset_ms(now),
         };
-        if ledger.dir.is_none() {
-            warn!("no state directory: a restart forgets the connection attempts already made");
-        }
         // Refusal is impossible: nothing is taken.
         let _ = ledger.exchange(Wish::Read, now).await;
         ledger

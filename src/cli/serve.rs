@@ -1,0 +1,125 @@
+//! `fanlight serve`: the broker.
+
+use anyhow::Context as _;
+use clap::{ArgMatches, Command};
+
+use crate::{
+    clock::Clock,
+    config::{self, Environment, Loaded},
+    server::{Broker, Config, StartError},
+    simulator::Simulator,
+    upstream::{Source, particle::Scope},
+};
+
+use super::{Failure, demo, settings, trace};
+
+pub(super) fn command() -> Command {
+    config::flags(
+        Command::new("serve")
+            .about("Run the broker")
+            .long_about(
+                "Run the broker against the Particle cloud, or any SSE stream.\n\nEvery setting is a flag, \
+                 an environment variable and a key of fanlight.toml, in that order of rank.\n\n\
+                 Example: PARTICLE_ACCESS_TOKEN=… fanlight serve\n\
+                 Example: fanlight serve --upstream-token-file /etc/fanlight/token --listen 0.0.0.0:8080",
+            ),
+    )
+}
+
+pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failure> {
+    let loaded = config::load(matches, environment)?;
+    serve(&loaded, |_, _| {})
+}
+
+/// Runs the broker until a signal ends it. `announce` is told of the broker, and of the
+/// simulated cloud where there is one, once both listen.
+pub(super) fn serve(
+    loaded: &Loaded,
+    announce: impl FnOnce(&Broker, Option<&Simulator>),
+) -> Result<(), Failure> {
+    trace::begin(loaded)?;
+    let config = settings::broker(loaded)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(shards) = loaded.count_opt("delivery.shards") {
+        runtime.worker_threads(shards);
+    }
+    let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
+    let served = runtime.block_on(serve_until_signal(loaded, config, announce));
+    // Nothing is left that is worth waiting for: a name look-up cannot be cancelled.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve_until_signal(
+    loaded: &Loaded,
+    mut config: Config,
+    announce: impl FnOnce(&Broker, Option<&Simulator>),
+) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let simulator = match loaded.choice("upstream.source") {
+        "demo" => {
+            let simulator = demo::simulate(loaded).await?;
+            config.upstream.source = Source::Particle { url: simulator.url(), scope: Scope::Mine };
+            Some(simulator)
+        }
+        _ => None,
+    };
+    let broker = Broker::start(config, Clock::system()).await.map_err(|error| match error {
+        StartError::Upstream(error) => Failure::Usage(error.to_string()),
+        error @ StartError::Listen { .. } => Failure::Failed(error.into()),
+    })?;
+    count_panics(&broker);
+    tracing::info!(
+        address = %broker.addr(), epoch = %broker.hub().epoch(), version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    announce(&broker, simulator.as_ref());
+    let signal = signals.next().await;
+    let (subscribers, window) =
+        (broker.hub().subscribers(), loaded.duration("server.drain_window"));
+    tracing::info!(signal, subscribers, window_seconds = window.as_secs(), "shutting down");
+    tokio::select! {
+        cut = broker.shutdown() => tracing::info!(cut, "shut down"),
+        signal = signals.next() => tracing::warn!(signal, "signalled again: ending at once"),
+    }
+    if let Some(simulator) = simulator {
+        simulator.stop().await;
+    }
+    Ok(())
+}
+
+/// Each panic is a bug of ours: it is counted and traced, and the rest goes on.
+fn count_panics(broker: &Broker) {
+    let telemetry = broker.telemetry().clone();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        telemetry.panics.increment(1);
+        tracing::error!(%panic, "a bug of Fanlight: please report it");
+        before(panic);
+    }));
+}
+
+/// The signals that end the broker.
+pub(super) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> anyhow::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next one's name. Cancel-safe.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! From the effective configuration to each module's own `Config`.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use crate::{
+    config::Loaded,
+    delivery::websocket,
+    hub,
+    model::ring,
+    server::{AcceptConfig, Config, LimitsConfig, connections_max_auto},
+    transport::{self, poll},
+    upstream::{
+        self, Source,
+        particle::Scope,
+        token::{Token, TokenSource},
+    },
+};
+
+use super::Failure;
+
+/// Time a WebSocket's closing handshake may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Everything the broker is made of.
+///
+/// # Errors
+/// For a token that no header can carry.
+pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
+    let age_max = loaded.duration("stream.age_max");
+    let per_ip = loaded.count::<usize>("limits.connections_per_ip_max");
+    Ok(Config {
+        listen: loaded.address("listen"),
+        accept: AcceptConfig {
+            header_timeout: loaded.duration("limits.header_timeout"),
+            header_bytes_max: loaded.size("limits.header_bytes_max"),
+            write_stall: loaded.duration("limits.write_stall"),
+            send_buffer_bytes: loaded.size("limits.send_buffer"),
+        },
+        limits: LimitsConfig {
+            connections_max: loaded
+                .count_opt("limits.connections_max")
+                .unwrap_or_else(connections_max_auto),
+            connections_per_ip_max: (per_ip > 0).then_some(per_ip),
+        },
+        stream: transport::Config {
+            keepalive: loaded.duration("stream.keepalive"),
+            retry_min: loaded.duration("stream.retry_min"),
+            retry_max: loaded.duration("stream.retry_max"),
+            batch_bytes_max: loaded.size("stream.batch_bytes_max"),
+            checkpoint_after: loaded.duration("stream.checkpoint_after"),
+            age_max: (age_max > Duration::ZERO).then_some(age_max),
+        },
+        websocket: websocket::Config {
+            ping_interval: loaded.duration("websocket.ping_interval"),
+            pong_timeout: loaded.duration("websocket.pong_timeout"),
+            message_bytes_max: loaded.size("websocket.message_bytes_max"),
+            close_timeout: CLOSE_TIMEOUT,
+        },
+        poll: poll::Config {
+            timeout_max: loaded.duration("poll.timeout_max"),
+            events_max: loaded.count("poll.events_max"),
+            bytes_max: loaded.size("poll.bytes_max"),
+        },
+        hub: hub::Config {
+            ring: ring::Limits {
+                events_max: loaded.count("ring.events_max"),
+                bytes_max: loaded.size("ring.bytes_max"),
+            },
+            latest_entries_max: loaded.count("latest.entries_max"),
+            latest_bytes_max: loaded.size("latest.bytes_max"),
+        },
+        upstream: upstream(loaded)?,
+        source: loaded.choice("upstream.source"),
+        drain_window: loaded.duration("server.drain_window"),
+        ready_after: loaded.duration("server.ready_after"),
+    })
+}
+
+/// The upstream's part. For source `demo` the address is filled in once the simulation
+/// listens.
+pub(super) fn upstream(loaded: &Loaded) -> Result<upstream::Config, Failure> {
+    let url = loaded.url("upstream.url").to_string();
+    let part = |name: &str| loaded.text_opt(name).unwrap_or_default().to_owned();
+    let source = match loaded.choice("upstream.source") {
+        "sse" => Source::Sse { url },
+        "demo" => Source::Particle { url, scope: Scope::Mine },
+        _ => Source::Particle {
+            url,
+            scope: match loaded.choice("upstream.scope") {
+                "device" => Scope::Device { device: part("upstream.device") },
+                "product" => Scope::Product { product: part("upstream.product") },
+                "product-device" => Scope::ProductDevice {
+                    product: part("upstream.product"),
+                    device: part("upstream.device"),
+                },
+                "org" => Scope::Org { org: part("upstream.org") },
+                "public" => Scope::Public,
+                _ => Scope::Mine,
+            },
+        },
+    };
+    let is_demo = loaded.choice("upstream.source") == "demo";
+    let token = match (loaded.secret_opt("upstream.token"), loaded.path_opt("upstream.token_file"))
+    {
+        _ if is_demo => TokenSource::None,
+        (Some(secret), _) => TokenSource::Fixed(Token::new(secret.expose()).map_err(|error| {
+            Failure::Usage(format!("upstream.token ({}): {error}", loaded.origin("upstream.token")))
+        })?),
+        (None, Some(path)) => TokenSource::File(path.to_owned()),
+        (None, None) => TokenSource::None,
+    };
+    let state_dir = loaded.path_opt("state.dir").map(std::path::Path::to_owned);
+    if state_dir.is_none() && !is_demo {
+        tracing::warn!(
+            "state.dir is not set and there is no home directory: a restart forgets the connection \
+             attempts already made"
+        );
+    }
+    Ok(upstream::Config {
+        token,
+        prefix: loaded.text_opt("upstream.prefix").filter(|_| !is_demo).map(str::to_owned),
+        connect_timeout: loaded.duration("upstream.connect_timeout"),
+        stale_after: loaded.duration("upstream.stale_after"),
+        backoff_min: loaded.duration("upstream.backoff_min"),
+        backoff_max: loaded.duration("upstream.backoff_max"),
+        opens_max: loaded.count("upstream.opens_max"),
+        opens_window: loaded.duration("upstream.opens_window"),
+        line_bytes_max: loaded.size("upstream.line_bytes_max"),
+        // The simulated cloud locks nobody out, and its port is another each time.
+        state_dir: state_dir.filter(|_| !is_demo),
+        ..upstream::Config::new(source)
+    })
+}
+
+/// An address to open in a browser: an address that means "all" is none to connect to.
+pub(super) fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    addr
+}

@@ -1,0 +1,91 @@
+//! The `fanlight` command as a process of its own.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
+
+use super::within;
+
+/// A running command. It is killed when the test drops it.
+pub struct Process {
+    child: Child,
+    stderr: Lines<BufReader<ChildStderr>>,
+    /// Everything it has traced so far, a line each.
+    pub trace: Vec<String>,
+}
+
+impl Process {
+    /// The command with `arguments`, in an empty environment but for `HOME`, which is a
+    /// fresh folder's path.
+    pub fn command(arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanlight"));
+        command
+            .args(arguments)
+            .env_clear()
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts it; its trace is JSON since standard error is no terminal.
+    pub fn start(mut command: Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        Process { child, stderr, trace: Vec::new() }
+    }
+
+    /// `fanlight serve` on a free port against `upstream`, with further flags.
+    pub async fn serve(upstream: &str, flags: &[&str]) -> (Process, SocketAddr) {
+        let mut arguments = vec!["serve", "--listen=127.0.0.1:0", "--upstream-url", upstream];
+        arguments.extend(flags);
+        let mut process = Process::start(Process::command(&arguments));
+        let listening = process.traced("listening").await;
+        let addr = listening["address"].as_str().unwrap().parse().unwrap();
+        (process, addr)
+    }
+
+    /// The next line of the trace with this message.
+    pub async fn traced(&mut self, message: &str) -> Value {
+        loop {
+            let line = within(message, self.stderr.next_line()).await.unwrap();
+            let Some(line) = line else { panic!("ended without {message:?}: {:#?}", self.trace) };
+            let value: Value = serde_json::from_str(&line).unwrap_or_default();
+            self.trace.push(line);
+            if value["message"] == message {
+                return value;
+            }
+        }
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("still running").to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end, reading the trace meanwhile; gives the exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        within("the process ends", async {
+            while let Ok(Some(line)) = self.stderr.next_line().await {
+                self.trace.push(line);
+            }
+            self.child.wait().await.unwrap().code()
+        })
+        .await
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("still running")
+    }
+}
