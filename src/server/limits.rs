@@ -76,6 +76,7 @@ impl Connections {
         };
         let permit = Permit { connections: self.clone(), address };
         self.telemetry.connections.increment(1);
+        self.telemetry.connections_accepted.increment(1);
         if open > max + reserve(max) {
             self.telemetry.limit_reached(Limit::Accept);
             return None;

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     clock::Clock,
     model::{CloseReason, Format, Gap, GapReason, Moment, Transport},
-    telemetry::Telemetry,
+    telemetry::{Limit, Telemetry},
 };
 
 /// The far end of a client connection.
@@ -109,6 +109,7 @@ impl Drop for Account {
     fn drop(&mut self) {
         if self.peer.is_stalled.load(Ordering::Relaxed) {
             self.reason = CloseReason::Slow;
+            self.telemetry.limit_reached(Limit::WriteStall);
         }
         self.telemetry.subscriber_closed(self.transport, self.format, self.reason);
         tracing::info!(
