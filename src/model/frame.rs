@@ -195,8 +195,8 @@ fn span(start: usize, len: usize) -> (u32, u32) {
     (place(start), place(start + len))
 }
 
-/// A place in a record's buffer. Data is at most 16 MiB (`upstream.line_bytes_max`)
-/// and grows at most sixfold by escapes in each of three forms.
+/// A place in a record's buffer. Data is at most 32 MiB (twice the bound of
+/// `upstream.line_bytes_max`) and grows at most sixfold by escapes in each of three forms.
 fn place(offset: usize) -> u32 {
     u32::try_from(offset).expect("a record is far below 4 GiB")
 }

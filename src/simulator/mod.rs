@@ -3,8 +3,8 @@
 //!
 //! The demo, `fanlight simulate` and the tests use it as the upstream, always through a real
 //! socket. What goes over that socket is what the real cloud sends, byte for byte in its form:
-//! `:ok` first, one data line an event, a bare line feed as keep-alive. It knows no other module of
-//! this crate.
+//! `:ok` first, one data line an event, a bare line feed as keep-alive. Of this
+//! crate it knows `clock` alone.
 //!
 //! ```text
 //! device    what the devices publish            ┐ pure; the same seed gives the same events

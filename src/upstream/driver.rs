@@ -78,7 +78,7 @@ impl Outlet for Publisher {
     }
 }
 
-/// The parts, put together by [`run`](crate::upstream::run).
+/// The parts, put together by [`Upstream::new`](crate::upstream::Upstream::new).
 pub(crate) struct Driver<O> {
     pub(crate) outlet: O,
     pub(crate) clock: Clock,
