@@ -4,7 +4,11 @@
 //! broker has a registry of its own, so that two in one process do not mix.
 //! [`METRICS`] is the list that docs/metrics.md is checked against.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -59,7 +63,7 @@ metrics_list! {
     Counter UPSTREAM_BYTES = "fanlight_upstream_bytes_total" [] "Bytes received from upstream";
     Counter UPSTREAM_OPENS = "fanlight_upstream_opens_total" ["outcome"] "Attempts to open the upstream stream";
     Counter UPSTREAM_HOLES = "fanlight_upstream_holes_total" ["reason"] "Windows without a healthy upstream connection";
-    Counter UPSTREAM_HOLE_SECONDS = "fanlight_upstream_hole_seconds_total" ["reason"] "Whole seconds without a healthy upstream connection";
+    Counter UPSTREAM_HOLE_SECONDS = "fanlight_upstream_hole_seconds_total" ["reason"] "Seconds without a healthy upstream connection";
     Counter UPSTREAM_REFUSED = "fanlight_upstream_events_refused_total" ["reason"] "Upstream events not passed on";
     Counter RECORDS_APPENDED = "fanlight_records_appended_total" ["kind"] "Records given a position";
     Gauge RING_EVENTS = "fanlight_ring_events" [] "Records held by the ring";
@@ -77,14 +81,14 @@ metrics_list! {
     Counter DELIVERIES = "fanlight_deliveries_total" ["transport"] "Events handed to subscribers' connections";
     Counter DELIVERED_BYTES = "fanlight_delivered_bytes_total" ["transport"] "Bytes handed to subscribers' connections";
     Counter BATCHES = "fanlight_batches_total" ["transport"] "Writes to subscribers' connections that carried events";
-    Counter GAPS = "fanlight_gaps_total" ["reason"] "Gaps told to subscribers";
+    Counter GAPS = "fanlight_gaps_total" ["reason"] "Gaps told to a subscriber of its own; those of upstream events are records, see fanlight_upstream_events_refused_total";
     Histogram DELIVERY_LATENCY = "fanlight_delivery_latency_seconds" [] "From taking an event in to handing it to a subscriber's connection, live events only, one sample a write";
     Gauge CONNECTIONS = "fanlight_connections" [] "Client connections open";
     Gauge CONNECTIONS_MAX = "fanlight_connections_max" [] "Client connections allowed";
     Counter CONNECTIONS_ACCEPTED = "fanlight_connections_accepted_total" [] "Client connections accepted";
     Counter REQUESTS = "fanlight_requests_total" ["status"] "Requests answered, by class of status";
     Counter LIMITS_REACHED = "fanlight_limits_reached_total" ["limit"] "Times a limit turned something away";
-    Counter PANICS = "fanlight_panics_total" [] "Requests that ended in a panic of the broker: each is a bug";
+    Counter PANICS = "fanlight_panics_total" [] "Panics: each is a bug of the broker";
 }
 
 /// Bounds of the latency buckets: from a quiet loopback (about 50 µs) to the
@@ -171,6 +175,8 @@ pub struct Telemetry {
     upstream_opens_max: Gauge,
     upstream_holes: [Counter; HoleReason::ALL.len()],
     upstream_hole_seconds: [Counter; HoleReason::ALL.len()],
+    /// Exact lengths, of which the counters show whole seconds.
+    upstream_hole_ms: [AtomicU64; HoleReason::ALL.len()],
     upstream_refused: [Counter; Refusal::ALL.len()],
 
     /// Events given a position.
@@ -203,7 +209,7 @@ pub struct Telemetry {
     pub connections_accepted: Counter,
     requests: [Counter; 5],
     limits_reached: [Counter; Limit::ALL.len()],
-    /// Requests that ended in a panic.
+    /// Panics of the broker.
     pub panics: Counter,
 }
 
@@ -293,6 +299,7 @@ impl Telemetry {
                 .map(|reason| counter(UPSTREAM_HOLES, &[("reason", reason.as_str())])),
             upstream_hole_seconds: HoleReason::ALL
                 .map(|reason| counter(UPSTREAM_HOLE_SECONDS, &[("reason", reason.as_str())])),
+            upstream_hole_ms: HoleReason::ALL.map(|_| AtomicU64::new(0)),
             upstream_refused: Refusal::ALL
                 .map(|reason| counter(UPSTREAM_REFUSED, &[("reason", reason.as_str())])),
             events_appended: counter(RECORDS_APPENDED, &[("kind", "event")]),
@@ -315,8 +322,12 @@ impl Telemetry {
             }),
             subscribers_opened: Transport::ALL
                 .map(|transport| counter(SUBSCRIBERS_OPENED, &[("transport", transport.as_str())])),
-            subscribers_closed: CloseReason::ALL
-                .map(|reason| counter(SUBSCRIBERS_CLOSED, &[("reason", reason.as_str())])),
+            subscribers_closed: CloseReason::ALL.map(|reason| {
+                // Who is turned away because the broker is full was never a subscriber.
+                let labels = [("reason", reason.as_str())];
+                let exists = reason != CloseReason::Full;
+                if exists { counter(SUBSCRIBERS_CLOSED, &labels) } else { Counter::noop() }
+            }),
             subscriber_lag_max: gauge(SUBSCRIBER_LAG_MAX, &[]),
             deliveries: Transport::ALL
                 .map(|transport| counter(DELIVERIES, &[("transport", transport.as_str())])),
@@ -324,7 +335,12 @@ impl Telemetry {
                 .map(|transport| counter(DELIVERED_BYTES, &[("transport", transport.as_str())])),
             batches: Transport::ALL
                 .map(|transport| counter(BATCHES, &[("transport", transport.as_str())])),
-            gaps: GapReason::ALL.map(|reason| counter(GAPS, &[("reason", reason.as_str())])),
+            gaps: GapReason::ALL.map(|reason| {
+                // Gaps of upstream events are records: they are told to everyone alike.
+                let exists = !matches!(reason, GapReason::Oversize | GapReason::Refused);
+                let labels = [("reason", reason.as_str())];
+                if exists { counter(GAPS, &labels) } else { Counter::noop() }
+            }),
             delivery_latency: recorder.register_histogram(&key(DELIVERY_LATENCY, &[]), &METADATA),
             connections: gauge(CONNECTIONS, &[]),
             connections_max: gauge(CONNECTIONS_MAX, &[]),
@@ -343,7 +359,9 @@ impl Telemetry {
     /// A hole was declared.
     pub fn hole(&self, reason: HoleReason, window: Duration) {
         self.upstream_holes[reason as usize].increment(1);
-        self.upstream_hole_seconds[reason as usize].increment(window.as_secs());
+        let ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let total_ms = self.upstream_hole_ms[reason as usize].fetch_add(ms, Ordering::Relaxed) + ms;
+        self.upstream_hole_seconds[reason as usize].absolute(total_ms / 1000);
     }
 
     /// An upstream event was not passed on.

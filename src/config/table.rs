@@ -272,7 +272,7 @@ pub(super) fn rows() -> Vec<Setting> {
             "shards",
             CountOrAuto { min: 1, max: 256 },
             Text("auto"),
-            "Threads that write to subscribers; auto is the number of cores",
+            "Threads that serve and deliver; auto is the number of cores",
         ),
         row(
             "server",

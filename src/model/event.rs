@@ -56,8 +56,11 @@ pub enum Shape<'a> {
         /// The value of `coreid`, where it is a string without escapes.
         device: Option<&'a str>,
     },
-    /// Anything else.
-    Text,
+    /// Anything else, and objects with reserved fields.
+    Text {
+        /// As above, of an object with reserved fields.
+        device: Option<&'a str>,
+    },
 }
 
 impl<'a> Event<'a> {
@@ -97,8 +100,7 @@ impl<'a> Event<'a> {
     /// The device the event came from (`coreid`), if the data names one.
     pub fn device(&self) -> Option<&'a str> {
         match self.shape {
-            Shape::Object { device, .. } => device,
-            Shape::Text => None,
+            Shape::Object { device, .. } | Shape::Text { device } => device,
         }
     }
 }
@@ -106,13 +108,14 @@ impl<'a> Event<'a> {
 impl<'a> Shape<'a> {
     fn of(data: &'a str) -> Shape<'a> {
         let Some(inside) = data.trim_start_matches(JSON_SPACE).strip_prefix('{') else {
-            return Shape::Text;
+            return Shape::Text { device: None };
         };
         match serde_json::from_str::<Fields<'a>>(data) {
             Ok(Fields { reserved: false, device }) => {
                 Shape::Object { inside: inside.trim_start_matches(JSON_SPACE), device }
             }
-            Ok(_) | Err(_) => Shape::Text,
+            Ok(Fields { reserved: true, device }) => Shape::Text { device },
+            Err(_) => Shape::Text { device: None },
         }
     }
 }
@@ -298,15 +301,15 @@ mod tests {
             "{\"a\":\"\0\"}",
             "undefined",
         ] {
-            assert_eq!(shape(data), Shape::Text, "{data:?}");
+            assert_eq!(shape(data), Shape::Text { device: None }, "{data:?}");
         }
     }
 
     #[test]
     fn data_with_a_reserved_field_is_text() {
         for field in ["id", "name", "fanlight", "\\u0069d"] {
-            let data = format!(r#"{{"a":1,"{field}":"6n3k2ahq-7"}}"#);
-            assert_eq!(shape(&data), Shape::Text, "{data}");
+            let data = format!(r#"{{"a":1,"{field}":"6n3k2ahq-7","coreid":"e0"}}"#);
+            assert_eq!(shape(&data), Shape::Text { device: Some("e0") }, "{data}");
         }
         assert!(
             matches!(shape(r#"{"a":{"id":1}}"#), Shape::Object { .. }),
@@ -317,6 +320,6 @@ mod tests {
     #[test]
     fn deep_nesting_is_text_not_a_stack_overflow() {
         let data = format!("{{\"a\":{}", "[".repeat(1 << 20));
-        assert_eq!(shape(&data), Shape::Text);
+        assert_eq!(shape(&data), Shape::Text { device: None });
     }
 }

@@ -66,7 +66,7 @@ pub fn event(event: &Event<'_>, position: Position) -> (Vec<u8>, Layout) {
     json::push_string(&mut name_json, event.name());
     let mut rest = match event.shape() {
         Shape::Object { .. } => String::new(),
-        Shape::Text => {
+        Shape::Text { .. } => {
             let mut raw = String::with_capacity(data.len() + 16);
             raw.push_str("\"raw\":");
             json::push_string(&mut raw, data);
@@ -82,7 +82,7 @@ pub fn event(event: &Event<'_>, position: Position) -> (Vec<u8>, Layout) {
             rest.as_str()
         }
         Shape::Object { inside, .. } => inside,
-        Shape::Text => rest.as_str(),
+        Shape::Text { .. } => rest.as_str(),
     };
     let comma = if inside.starts_with('}') { "" } else { "," };
 
@@ -101,6 +101,7 @@ pub fn event(event: &Event<'_>, position: Position) -> (Vec<u8>, Layout) {
     let name_start = text.len();
     push(&mut text, &[event.name(), "\ndata: "]);
     let name = span(name_start, event.name().len());
+    let data_start = text.len();
     push_data(&mut text, data);
     text.push_str("\n\n");
     let particle_end = text.len();
@@ -112,7 +113,14 @@ pub fn event(event: &Event<'_>, position: Position) -> (Vec<u8>, Layout) {
             let offset = device.as_ptr() as usize - inside.as_ptr() as usize;
             span(text.len() + offset, device.len())
         }
-        Shape::Object { device: None, .. } | Shape::Text => (0, 0),
+        // Escaped in the JSON form, it stands as it was in the Particle form: there, each
+        // line feed before it has become `\ndata: `.
+        Shape::Text { device: Some(device) } => {
+            let offset = device.as_ptr() as usize - data.as_ptr() as usize;
+            let lines = memchr::memchr_iter(b'\n', &data.as_bytes()[..offset]).count();
+            span(data_start + offset + lines * "data: ".len(), device.len())
+        }
+        Shape::Object { device: None, .. } | Shape::Text { device: None } => (0, 0),
     };
     push(&mut text, &[inside, "\n"]);
 
@@ -254,6 +262,14 @@ mod tests {
         );
         assert_eq!(message, "id: 00000000-7\ndata: {\"name\":\"a\",\"b\":1, \"coreid\":\"c\"}\n\n");
         assert_eq!(json.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn the_device_is_known_where_the_data_becomes_raw() {
+        for data in [r#"{"id":1,"coreid":"e00f"}"#, "{\"name\":\"x\",\n\"coreid\":\n\"e00f\"}"] {
+            let [_, message, _] = rendered("a", data);
+            assert!(message.contains("\"raw\":"), "{message}");
+        }
     }
 
     #[test]

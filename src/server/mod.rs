@@ -58,12 +58,12 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} (setting listen): {source}; {}", listen_advice(source))]
+    #[error("cannot listen on {address} (setting listen): {error}; {}", listen_advice(error))]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The upstream's settings cannot work.
     #[error(transparent)]
@@ -121,10 +121,10 @@ impl Broker {
     /// If the address cannot be listened on, or the upstream's settings cannot work.
     pub async fn start(config: Config, clock: Clock) -> Result<Broker, StartError> {
         let listener = accept::bind(config.listen, &config.accept)
-            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+            .map_err(|error| StartError::Listen { address: config.listen, error })?;
         let addr = listener
             .local_addr()
-            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+            .map_err(|error| StartError::Listen { address: config.listen, error })?;
         let started = clock.now();
         let telemetry = Arc::new(Telemetry::new());
         let log = Log::memory(Epoch::from_bits(fastrand::u64(..)));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::{
-    io::AsyncReadExt,
     net::TcpStream,
     time::{Instant, sleep},
 };
