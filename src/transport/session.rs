@@ -200,7 +200,9 @@ impl Session {
                 self.snapshot = false;
                 Phase::Hello
             }
-            phase => phase,
+            // The hello is out, so it takes another to confirm; the gap is told after it.
+            Phase::Gap => Phase::Hello,
+            phase @ (Phase::Hello | Phase::Ended(_)) => phase,
         };
     }
 

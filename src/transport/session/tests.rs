@@ -332,3 +332,18 @@ fn a_new_filter_is_confirmed_and_the_stream_goes_on() {
     assert_eq!(lines[1], "{\"id\":\"00000001-2\",\"name\":\"b\",\"data\":\"1\",\"coreid\":\"d\"}");
     assert_eq!(lines.len(), 2);
 }
+
+#[test]
+fn a_new_filter_right_after_the_hello_is_confirmed_too() {
+    let mut world = World::new(2);
+    world.publish(&["b", "b", "b"]);
+    for query in ["name=a", "name=a&last_event_id=00000001-0"] {
+        let mut session = world.session(Wire::WebSocket, query);
+        assert!(matches!(session.step(world.now), Step::Write(_)), "the first hello");
+        session.refilter(Filter::new(vec![], vec!["b".into()], vec![]).unwrap());
+        let text = world.written(&mut session);
+        assert!(text.starts_with("{\"fanlight\":\"hello\"") && text.contains("\"name\":[\"b\"]"), "{text}");
+        let has_gap = query.contains("last_event_id");
+        assert_eq!(text.contains("\"fanlight\":\"gap\""), has_gap, "{text}");
+    }
+}
