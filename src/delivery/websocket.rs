@@ -41,6 +41,9 @@ pub async fn drive(mut socket: WebSocket, mut session: Session, config: Config) 
     // Dropping the session first frees its place while the handshake goes on.
     drop(session);
     if reason == CloseReason::Gone {
+        // A client that closed in good order is owed the answer, which the library has
+        // queued but not sent (RFC 6455, section 5.5.1). On a broken socket this fails.
+        let _ = tokio::time::timeout(config.close_timeout, socket.flush()).await;
         return;
     }
     let frame = CloseFrame { code: close_code(reason), reason: Utf8Bytes::from(short(&detail)) };
