@@ -91,6 +91,8 @@ pub struct Session {
     wire: Wire,
     control: bool,
     events_left: Option<u64>,
+    /// A large record that goes out next, by itself.
+    held: Option<Write>,
     phase: Phase,
     gap: Option<Gap>,
     snapshot: bool,
@@ -116,8 +118,12 @@ enum Phase {
 /// What one examination has gathered.
 #[derive(Default)]
 struct Gathered {
+    bytes_max: usize,
     single: Option<Bytes>,
     joined: BytesMut,
+    /// A record over the bound that came after others. Joined to them it would be copied
+    /// for each subscriber; by itself it goes out as the bytes that everyone shares.
+    large: Option<Write>,
     events: u64,
     last: Option<Seq>,
     ingested: Option<Moment>,
@@ -154,6 +160,7 @@ impl Session {
             wire,
             control: request.control,
             events_left: request.limit,
+            held: None,
             phase: Phase::Hello,
             gap,
             snapshot,
@@ -171,6 +178,9 @@ impl Session {
     /// What to do now.
     pub fn step(&mut self, now: Instant) -> Step {
         self.notice_closing(now);
+        if let Some(write) = self.held.take() {
+            return self.wrote(write, None, now);
+        }
         match self.phase {
             Phase::Hello => {
                 self.phase = Phase::Gap;
@@ -227,14 +237,15 @@ impl Session {
         if !self.snapshot {
             return self.step(now);
         }
-        let mut gathered = Gathered::default();
         let budget = self.budget();
+        let mut gathered = Gathered::new(budget.bytes);
         let Session { subscription, wire, events_left, .. } = self;
         let more = subscription
             .examine_snapshot(budget, |record| gathered.take(record, *wire, events_left, false));
         if more {
             self.phase = Phase::Snapshot;
         }
+        self.held = gathered.large.take();
         match gathered.finish() {
             Some(write) => {
                 self.phase = Phase::Snapshot;
@@ -261,8 +272,8 @@ impl Session {
         {
             return self.bye(reason, now);
         }
-        let mut gathered = Gathered::default();
         let budget = self.budget();
+        let mut gathered = Gathered::new(budget.bytes);
         let live_from = self.live_from;
         let Session { subscription, wire, events_left, control, .. } = self;
         let examined = subscription.examine(budget, |record| match record.kind() {
@@ -272,6 +283,7 @@ impl Session {
             }
         });
         let last = gathered.last;
+        self.held = gathered.large.take();
         match (gathered.finish(), examined) {
             (Some(write), Examined::Gap(gap)) => {
                 // Told next, in its place.
@@ -482,6 +494,10 @@ impl Session {
 // === impl Gathered ===
 
 impl Gathered {
+    fn new(bytes_max: usize) -> Gathered {
+        Gathered { bytes_max, ..Gathered::default() }
+    }
+
     /// Adds a record and says how many bytes it is. Past the limit of events nothing
     /// is added: the session is about to end.
     fn take(
@@ -500,26 +516,30 @@ impl Gathered {
         };
         let frame = record.frame(format);
         let bytes = frame.len();
+        self.last = Some(record.seq());
+        let is_event = record.kind() == Kind::Event;
+        if let Some(left) = events_left.as_mut().filter(|_| is_event) {
+            *left -= 1;
+        }
+        let ingested = (is_event && is_live).then(|| record.at());
+        let is_first = self.single.is_none() && self.joined.is_empty();
+        if bytes > self.bytes_max && !is_first {
+            self.large = Some(Write { bytes: frame, events: u64::from(is_event), ingested });
+            return bytes;
+        }
         match self.single.take() {
             // One record goes out as the very bytes that everyone shares.
-            None if self.joined.is_empty() => self.single = Some(frame),
+            None if is_first => self.single = Some(frame),
             None => self.joined.extend_from_slice(&frame),
             Some(first) => {
-                self.joined.reserve(4 * (first.len() + bytes));
+                let both = first.len() + bytes;
+                self.joined.reserve((4 * both).min(self.bytes_max).max(both));
                 self.joined.extend_from_slice(&first);
                 self.joined.extend_from_slice(&frame);
             }
         }
-        self.last = Some(record.seq());
-        if record.kind() == Kind::Event {
-            self.events += 1;
-            if let Some(left) = events_left {
-                *left -= 1;
-            }
-            if is_live && self.ingested.is_none() {
-                self.ingested = Some(record.at());
-            }
-        }
+        self.events += u64::from(is_event);
+        self.ingested = self.ingested.or(ingested);
         bytes
     }
 

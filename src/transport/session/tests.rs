@@ -347,3 +347,27 @@ fn a_new_filter_right_after_the_hello_is_confirmed_too() {
         assert_eq!(text.contains("\"fanlight\":\"gap\""), has_gap, "{text}");
     }
 }
+
+#[test]
+fn a_large_record_behind_others_is_shared_not_copied() {
+    let mut world = World::new(100);
+    let mut sessions = [world.session(SSE, "limit=2"), world.session(Wire::WebSocket, "")];
+    sessions.iter_mut().for_each(|session| drop(world.written(session)));
+    world.publisher.event("small", "x", Moment::default());
+    world.publisher.event("huge", &"x".repeat(100_000), Moment::default());
+    world.publisher.event("small", "y", Moment::default());
+    world.publisher.commit();
+    let mut reader = world.session(SSE, "since=earliest");
+    assert!(matches!(reader.step(world.now), Step::Write(_)), "the hello");
+    let written = |session: &mut Session| match session.step(world.now) {
+        Step::Write(write) => (write.bytes, write.events),
+        step => panic!("{step:?}"),
+    };
+    let all: Vec<(Bytes, u64)> = (0..3).map(|_| written(&mut reader)).collect();
+    assert!(all.iter().all(|(_, events)| *events == 1), "{all:?}");
+    let [limited, websocket] = &mut sessions;
+    let (small, huge) = (written(limited).0, written(limited).0);
+    assert_eq!((small.as_ptr(), huge.as_ptr()), (all[0].0.as_ptr(), all[1].0.as_ptr()));
+    assert!(matches!(limited.step(world.now), Step::End(CloseReason::Limit)));
+    assert!(written(websocket).0.len() < 100 && written(websocket).0.len() > 100_000);
+}
