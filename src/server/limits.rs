@@ -77,7 +77,10 @@ impl Connections {
         let permit = Permit { connections: self.clone(), address };
         self.telemetry.connections.increment(1);
         self.telemetry.connections_accepted.increment(1);
-        if open > max + reserve(max) {
+        let of_address_max = self.config.connections_per_ip_max;
+        // Without this bound the refusals of one address would use up everyone's places.
+        let is_flood = of_address_max.is_some_and(|max| of_address > max + reserve(max));
+        if open > max + reserve(max) || is_flood {
             self.telemetry.limit_reached(Limit::Accept);
             return None;
         }
@@ -85,7 +88,7 @@ impl Connections {
             self.telemetry.limit_reached(Limit::Connections);
             return Some((Admission::Full, permit));
         }
-        if self.config.connections_per_ip_max.is_some_and(|max| of_address > max) {
+        if of_address_max.is_some_and(|max| of_address > max) {
             self.telemetry.limit_reached(Limit::ConnectionsPerIp);
             return Some((Admission::TooMany, permit));
         }
@@ -184,5 +187,15 @@ mod tests {
         assert_eq!(v4, Admission::Admitted);
         assert_eq!(admit("::ffff:192.0.2.1").0, Admission::TooMany);
         assert_eq!(admit("::ffff:192.0.2.2").0, Admission::Admitted);
+    }
+
+    #[test]
+    fn one_address_cannot_use_up_the_places_of_all() {
+        let connections = connections(100, Some(1));
+        let hostile = IpAddr::from([192, 0, 2, 1]);
+        let permits: Vec<_> = (0..1000).filter_map(|_| connections.admit(hostile)).collect();
+        assert_eq!(permits.len(), 1 + 64);
+        let other = connections.admit(IpAddr::from([192, 0, 2, 2])).unwrap();
+        assert_eq!(other.0, Admission::Admitted);
     }
 }
