@@ -120,3 +120,28 @@ impl Drop for Account {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Readings;
+
+    #[test]
+    fn a_stalled_client_is_counted_as_slow_and_as_a_limit_reached() {
+        let telemetry = Arc::new(Telemetry::new());
+        let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
+        let clock = Clock::anchored(0);
+        let (transport, format) = (Transport::Sse, Format::Message);
+        let account = Account::open(telemetry.clone(), clock, peer.clone(), transport, format);
+        peer.is_stalled.store(true, Ordering::Relaxed);
+        drop(account);
+        let text = telemetry.render(&Readings::default());
+        for sample in [
+            "fanlight_subscribers_closed_total{reason=\"slow\"} 1",
+            "fanlight_limits_reached_total{limit=\"write-stall\"} 1",
+            "fanlight_subscribers{transport=\"sse\",format=\"message\"} 0",
+        ] {
+            assert!(text.contains(sample), "{sample}: {text}");
+        }
+    }
+}
