@@ -38,8 +38,17 @@ impl Latest {
     }
 
     /// Takes an event in; it replaces the one before of the same name and device.
+    /// A record larger than all there is room for is forgotten at once, alone.
     pub(super) fn update(&mut self, record: &Record) {
         write_key(&mut self.key, record);
+        if cost(record) > self.bytes_max {
+            if let Some(seq) = self.by_key.remove(self.key.as_str()) {
+                let replaced = self.by_seq.remove(&seq).expect("each key has its record");
+                self.bytes -= cost(&replaced);
+            }
+            self.evicted += 1;
+            return;
+        }
         match self.by_key.get_mut(self.key.as_str()) {
             Some(seq) => {
                 let replaced = self.by_seq.remove(seq).expect("each key has its record");
@@ -143,5 +152,21 @@ mod tests {
         }
         assert_eq!((latest.len(), latest.evicted()), (3, 2));
         assert!(latest.bytes() <= 3 * one);
+    }
+
+    #[test]
+    fn one_that_fits_nowhere_drives_no_other_out() {
+        let one = cost(&record(1, "a", None));
+        let mut latest = Latest::new(100, 3 * one);
+        latest.update(&record(1, "a", None));
+        latest.update(&record(2, "b", None));
+        let huge = Event::parse("b", &"x".repeat(4 * one)).map(|event| {
+            let position = Position { epoch: Epoch::from_bits(1), seq: Seq(3) };
+            Record::event(&event, position, Moment::default())
+        });
+        latest.update(&huge.unwrap());
+        let left: Vec<Seq> = latest.range(Seq(0), Seq(9)).map(Record::seq).collect();
+        assert_eq!(left, [Seq(1)], "what it replaces is no longer the newest");
+        assert_eq!((latest.evicted(), latest.by_key.len(), latest.bytes()), (1, 1, one));
     }
 }
