@@ -30,6 +30,16 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a token that no header can carry.
 pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
     let age_max = loaded.duration("stream.age_max");
+    // Raises the limit of open files, which is needed for a number of one's own too.
+    let connections_auto = connections_max_auto();
+    let connections_max = loaded.count_opt("limits.connections_max").unwrap_or(connections_auto);
+    if connections_max > connections_auto {
+        tracing::warn!(
+            connections_max,
+            connections_auto,
+            "limits.connections_max is more than the limit of open files allows (ulimit -n)"
+        );
+    }
     let per_ip = loaded.count::<usize>("limits.connections_per_ip_max");
     Ok(Config {
         listen: loaded.address("listen"),
@@ -40,9 +50,7 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
             send_buffer_bytes: loaded.size("limits.send_buffer"),
         },
         limits: LimitsConfig {
-            connections_max: loaded
-                .count_opt("limits.connections_max")
-                .unwrap_or_else(connections_max_auto),
+            connections_max,
             connections_per_ip_max: (per_ip > 0).then_some(per_ip),
         },
         stream: transport::Config {
