@@ -36,6 +36,8 @@ pub struct Ring {
     tail: Seq,
     /// Seqs from here on are known to be dense, so a range of them can be counted.
     dense_from: Seq,
+    /// From here on the wall clock is known not to have gone back.
+    wall_ordered_from: Seq,
     evicted: u64,
     evicted_last_at: Option<Moment>,
 }
@@ -50,6 +52,7 @@ impl Ring {
             bytes: 0,
             tail: Seq::FIRST,
             dense_from: Seq::FIRST,
+            wall_ordered_from: Seq::FIRST,
             evicted: 0,
             evicted_last_at: None,
         }
@@ -63,6 +66,9 @@ impl Ring {
         assert!(record.seq() >= self.tail, "seq {} below the tail {}", record.seq(), self.tail);
         if record.seq() != self.tail {
             self.dense_from = record.seq();
+        }
+        if self.back().is_some_and(|last| record.at().wall_ms < last.at().wall_ms) {
+            self.wall_ordered_from = record.seq();
         }
         self.tail = record.seq().next();
         self.bytes += record.bytes();
@@ -157,11 +163,24 @@ impl Ring {
         self.records.get(index).map_or(self.tail, Record::seq)
     }
 
-    /// First seq after the last record whose wall time is before `wall_ms`. The wall
-    /// clock may have jumped, so this looks from the new end.
+    /// First seq after the last record whose wall time is before `wall_ms`. By halving;
+    /// where the wall clock went back, what lies before that is looked through.
     pub fn first_since_wall(&self, wall_ms: u64) -> Seq {
-        let before = self.records.iter().rposition(|record| record.at().wall_ms < wall_ms);
-        let index = before.map_or(0, |index| index + 1);
+        let is_before = |record: &Record| record.at().wall_ms < wall_ms;
+        let ordered = self.index_of(self.wall_ordered_from);
+        let (mut index, mut end) = (ordered, self.records.len());
+        while index < end {
+            let middle = index + (end - index) / 2;
+            if is_before(&self.records[middle]) {
+                index = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        if index == ordered {
+            let before = self.records.range(..ordered).rposition(is_before);
+            index = before.map_or(0, |before| before + 1);
+        }
         self.records.get(index).map_or(self.tail, Record::seq)
     }
 
@@ -228,6 +247,21 @@ pub(crate) mod tests {
                 prop_assert_eq!(since, ring.first_since_mono(index as u64 * 1000));
                 prop_assert_eq!(since, seq);
             }
+        }
+
+        /// Against a search from the new end, with a wall clock that jumps.
+        #[test]
+        fn a_wall_time_is_found_through_jumps(
+            walls in vec(0u64..20, 0..40), events_max in 1usize..30, wall_ms in 0u64..21,
+        ) {
+            let mut ring = Ring::new(Epoch::from_bits(1), Limits { events_max, bytes_max: 1 << 20 });
+            for wall_ms in &walls {
+                ring.append(record(&ring, ring.tail(), "a", "", Moment { wall_ms: *wall_ms, mono_us: 0 }));
+            }
+            let before = ring.records.iter().rposition(|record| record.at().wall_ms < wall_ms);
+            let index = before.map_or(0, |before| before + 1);
+            let expected = ring.records.get(index).map_or(ring.tail(), Record::seq);
+            prop_assert_eq!(ring.first_since_wall(wall_ms), expected);
         }
 
         /// A count is given only where it is right.
