@@ -378,12 +378,13 @@ impl Session {
     fn checkpoint(&mut self, now: Instant) -> Option<Step> {
         let position = self.subscription.position();
         let ahead = position.seq.distance_from(self.told);
-        let is_due = ahead >= self.subscription.checkpoint_events()
-            || now.duration_since(self.told_at) >= self.config.checkpoint_after;
-        if !self.control || ahead == 0 || !is_due {
+        if !self.control || ahead == 0 {
+            // The usual case, and the next line takes the hub's lock.
             return None;
         }
-        Some(self.tell_checkpoint(position, now))
+        let is_due = ahead >= self.subscription.checkpoint_events()
+            || now.duration_since(self.told_at) >= self.config.checkpoint_after;
+        is_due.then(|| self.tell_checkpoint(position, now))
     }
 
     fn tell_checkpoint(&mut self, position: Position, now: Instant) -> Step {
