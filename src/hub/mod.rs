@@ -59,6 +59,9 @@ pub struct Config {
 /// Changes of the upstream's state that `/status` shows.
 const UPSTREAM_HISTORY_MAX: usize = 100;
 
+/// Subscribers whose lag is looked up under one lock: about 0.1 ms.
+const STATUSES_AT_ONCE: usize = 1024;
+
 /// The handle to the shared state. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Hub {
@@ -244,14 +247,20 @@ impl Hub {
 
     /// Every connected subscriber, in no order.
     pub fn subscriber_statuses(&self) -> Vec<SubscriberStatus> {
-        let window = self.shared.read();
-        let status = |id: u64, presence: &Presence| SubscriberStatus {
-            id,
-            transport: presence.transport,
-            since: presence.since,
-            lag_events: presence.lag_events(&window),
-        };
-        self.shared.subscribers.iter().map(|entry| status(*entry.key(), entry.value())).collect()
+        let present = self.shared.subscribers.iter();
+        let present: Vec<_> = present.map(|entry| (*entry.key(), entry.value().clone())).collect();
+        let mut statuses = Vec::with_capacity(present.len());
+        // In parts, so that the writer need not wait for all of a great many.
+        for part in present.chunks(STATUSES_AT_ONCE) {
+            let window = self.shared.read();
+            statuses.extend(part.iter().map(|(id, presence)| SubscriberStatus {
+                id: *id,
+                transport: presence.transport,
+                since: presence.since,
+                lag_events: presence.lag_events(&window),
+            }));
+        }
+        statuses
     }
 
     /// What there is to show.
