@@ -342,7 +342,10 @@ fn a_new_filter_right_after_the_hello_is_confirmed_too() {
         assert!(matches!(session.step(world.now), Step::Write(_)), "the first hello");
         session.refilter(Filter::new(vec![], vec!["b".into()], vec![]).unwrap());
         let text = world.written(&mut session);
-        assert!(text.starts_with("{\"fanlight\":\"hello\"") && text.contains("\"name\":[\"b\"]"), "{text}");
+        assert!(
+            text.starts_with("{\"fanlight\":\"hello\"") && text.contains("\"name\":[\"b\"]"),
+            "{text}"
+        );
         let has_gap = query.contains("last_event_id");
         assert_eq!(text.contains("\"fanlight\":\"gap\""), has_gap, "{text}");
     }
