@@ -31,6 +31,12 @@ pub struct Config {
     pub close_timeout: Duration,
 }
 
+/// Messages that a client may send in [`MESSAGES_WINDOW`]. Each new filter takes the hub's
+/// lock for writing; a person at a search field sends some ten a second.
+const MESSAGES_MAX: u32 = 200;
+/// Time in which [`MESSAGES_MAX`] holds.
+const MESSAGES_WINDOW: Duration = Duration::from_secs(10);
+
 /// Serves one subscriber to its end.
 pub async fn drive(mut socket: WebSocket, mut session: Session, config: Config) {
     let (reason, detail) = match serve(&mut socket, &mut session, &config).await {
@@ -64,6 +70,7 @@ async fn serve(
     let gone = |_| (CloseReason::Gone, String::new());
     let mut ping_at = Instant::now() + config.ping_interval;
     let mut pong_due: Option<Instant> = None;
+    let (mut messages, mut messages_since) = (0, Instant::now());
     loop {
         let now = Instant::now();
         let until = match session.step(now.into_std()) {
@@ -97,6 +104,13 @@ async fn serve(
             // Cancel-safe: a message is either returned or still in the socket's buffer.
             message = socket.recv() => {
                 pong_due = None;
+                if now >= messages_since + MESSAGES_WINDOW {
+                    (messages, messages_since) = (0, now);
+                }
+                messages += 1;
+                if messages > MESSAGES_MAX {
+                    return Err((CloseReason::Protocol, "too many messages".to_owned()));
+                }
                 match message {
                     Some(Ok(Message::Text(text))) => match parse(&text) {
                         Ok(filter) => session.refilter(filter),
@@ -128,7 +142,7 @@ fn lines(bytes: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
 
 /// What the library says of a message it could not read.
 fn broken(error: &axum::Error, config: &Config) -> (CloseReason, String) {
-    use tungstenite::Error;
+    use tungstenite::{Error, error::ProtocolError};
     let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(error) = source {
         match error.downcast_ref::<Error>() {
@@ -136,6 +150,8 @@ fn broken(error: &axum::Error, config: &Config) -> (CloseReason, String) {
                 let text = format!("messages have at most {} bytes", config.message_bytes_max);
                 return (CloseReason::TooBig, text);
             }
+            // Gone without a goodbye is no broken protocol: networks do that.
+            Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => break,
             Some(Error::Protocol(_) | Error::Utf8(_)) => {
                 return (CloseReason::Protocol, "this is not the WebSocket protocol".to_owned());
             }
