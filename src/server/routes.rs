@@ -22,7 +22,8 @@ use crate::{
     delivery::{SessionBody, websocket},
     model::{CloseReason, Format, Transport},
     transport::{
-        Session, Wire, poll,
+        Session, Wire,
+        poll::{self, Filled},
         request::{Request, Route, accepts_event_stream, accepts_ndjson},
         sse,
         websocket::SUBPROTOCOL,
@@ -193,10 +194,15 @@ async fn poll_once(
     }
     let mut answer = poll::Answer::new(gap, events_max, app.poll.bytes_max, request.control);
     let deadline = Instant::now() + timeout;
-    while !answer.fill(&mut subscription) && subscription.closing().is_none() {
-        tokio::select! {
-            () = subscription.woken() => {}
-            () = tokio::time::sleep_until(deadline) => break,
+    loop {
+        match answer.fill(&mut subscription) {
+            Filled::Ready => break,
+            Filled::More => tokio::task::yield_now().await,
+            Filled::Empty if subscription.closing().is_some() => break,
+            Filled::Empty => tokio::select! {
+                () = subscription.woken() => {}
+                () = tokio::time::sleep_until(deadline) => break,
+            },
         }
     }
     let text = answer.finish(&subscription, &mut account);
