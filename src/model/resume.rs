@@ -236,6 +236,9 @@ mod tests {
         );
         assert_eq!(start(Since::Ago(Duration::ZERO)), Resumption { cursor: Seq(11), gap: None });
         assert_eq!(start(Since::Wall(9_500)), Resumption { cursor: Seq(10), gap: None });
+        // The last one evicted is of second 6, and it is second 12.
+        assert!(start(Since::Ago(Duration::from_secs(6))).gap.is_some());
+        assert!(start(Since::Ago(Duration::from_micros(5_999_999))).gap.is_none());
         let long_ago = start(Since::Ago(Duration::from_secs(900)));
         assert_eq!(long_ago.cursor, Seq(7));
         let gap = long_ago.gap.unwrap();

@@ -297,4 +297,16 @@ pub(crate) mod tests {
         ring.append(record(&ring, Seq(1), "a", "", Moment::default()));
         ring.append(record(&ring, Seq(1), "a", "", Moment::default()));
     }
+
+    #[test]
+    fn a_quarter_is_of_what_fits() {
+        let mut ring =
+            Ring::new(Epoch::from_bits(1), Limits { events_max: 1000, bytes_max: 100_000 });
+        assert_eq!(ring.quarter(), 250);
+        while ring.evicted() == 0 {
+            ring.append(record(&ring, ring.tail(), "a", &"x".repeat(1000), Moment::default()));
+        }
+        assert_eq!(ring.quarter(), ring.len() as u64 / 4);
+        assert!(ring.quarter() < 25, "bounded by bytes it holds fewer");
+    }
 }

@@ -312,3 +312,96 @@ fn a_snapshot_and_the_records_after_it_hold_every_newest_value() {
     assert_eq!(drain(&mut subscription, BUDGET), [Heard::Record(Seq(5))]);
     assert_eq!(hub.latest(&Filter::all(), crate::model::Format::Json).len(), 3);
 }
+
+#[test]
+fn each_batch_wakes_again_and_sleepers_wake_each_quarter_of_the_ring() {
+    let (hub, mut publisher) = hub(40);
+    let open = |filter| hub.subscribe(filter, &Start::Live, Transport::Sse, Moment::default()).0;
+    let (mut all, mut sleeper) = (open(Filter::all()), open(filter(&["z"], &[], &[])));
+    let mut slept_through = Vec::new();
+    for number in 1..=25 {
+        publish(&mut publisher, "a", "d");
+        assert!(all.woken.has_changed().unwrap(), "batch {number}");
+        all.woken.borrow_and_update();
+        if sleeper.woken.has_changed().unwrap() {
+            sleeper.woken.borrow_and_update();
+            slept_through.push(number);
+        }
+    }
+    assert_eq!(slept_through, [10, 20]);
+}
+
+#[test]
+fn lag_is_what_is_left_to_examine() {
+    let (hub, mut publisher) = hub(40);
+    let open = |filter| hub.subscribe(filter, &Start::Live, Transport::Sse, Moment::default()).0;
+    let (mut all, sleeper) = (open(Filter::all()), open(filter(&["z"], &[], &[])));
+    for _ in 0..5 {
+        publish(&mut publisher, "a", "d");
+    }
+    let lag_of = |id| {
+        let statuses = hub.subscriber_statuses();
+        statuses.iter().find(|status| status.id == id).map(|status| status.lag_events)
+    };
+    assert_eq!((lag_of(all.id()), lag_of(sleeper.id())), (Some(5), Some(0)));
+    let two = Budget { records: 2, bytes: 1 << 20 };
+    let mut heard = Vec::new();
+    let examined = all.examine(two, |record| {
+        heard.push(record.seq().0);
+        record.bytes()
+    });
+    assert_eq!((examined, heard), (Examined::More, vec![1, 2]));
+    assert_eq!(lag_of(all.id()), Some(3));
+    drain(&mut all, BUDGET);
+    assert_eq!(lag_of(all.id()), Some(0));
+}
+
+#[test]
+fn a_snapshot_ends_at_the_cursor_not_at_the_tail() {
+    let (hub, mut publisher) = hub(100);
+    for name in ["a", "b", "c"] {
+        publish(&mut publisher, name, "d");
+    }
+    let position = Position { epoch: hub.epoch(), seq: Seq(1) };
+    let start = Start::After(Requested::from(position));
+    let (mut subscription, _) =
+        hub.subscribe(Filter::all(), &start, Transport::Sse, Moment::default());
+    subscription.request_snapshot();
+    let mut seqs = Vec::new();
+    while subscription.examine_snapshot(BUDGET, |record| {
+        seqs.push(record.seq().0);
+        1
+    }) {}
+    assert_eq!(seqs, [1], "the others come with the records, once");
+    assert_eq!(drain(&mut subscription, BUDGET), [2, 3].map(|seq| Heard::Record(Seq(seq))));
+}
+
+#[test]
+fn a_refused_name_leaves_a_gap_and_a_reserved_one_leaves_nothing() {
+    let (hub, mut publisher) = hub(100);
+    publish(&mut publisher, "fanlight.gap", "d");
+    assert_eq!(hub.status().tail, Seq(1));
+    publish(&mut publisher, "a\nb", "d");
+    let status = hub.status();
+    assert_eq!((status.tail, status.ring_events, status.latest_entries), (Seq(2), 1, 0));
+}
+
+#[test]
+fn the_upstream_s_history_has_no_repeats_and_knows_when_it_was_live() {
+    let (hub, mut publisher) = hub(100);
+    let at = |wall_ms| Moment { wall_ms, mono_us: wall_ms * 1000 };
+    let states = [
+        (UpstreamState::Live, 1),
+        (UpstreamState::Live, 2),
+        (UpstreamState::BackingOff, 3),
+        (UpstreamState::Connecting, 4),
+    ];
+    for (state, wall_ms) in states {
+        publisher.upstream(state, "", at(wall_ms));
+        publisher.commit();
+    }
+    let status = hub.status();
+    let history: Vec<u64> = status.upstream_history.iter().map(|one| one.since.wall_ms).collect();
+    assert_eq!(history, [0, 1, 3, 4]);
+    assert_eq!(status.upstream_live_last, Some(at(3)), "it was live until then");
+}

@@ -374,3 +374,108 @@ fn a_large_record_behind_others_is_shared_not_copied() {
     assert!(matches!(limited.step(world.now), Step::End(CloseReason::Limit)));
     assert!(written(websocket).0.len() < 100 && written(websocket).0.len() > 100_000);
 }
+
+#[test]
+fn what_is_delivered_counts_as_told() {
+    let mut world = World::new(400);
+    let mut session = world.session(SSE, "name=z");
+    world.written(&mut session);
+    world.pass(200);
+    world.publish(&["z", "a"]);
+    assert_eq!(world.written(&mut session), event(1, "z"));
+    world.pass(200);
+    assert_eq!(world.written(&mut session), ":\n", "200 s after the last id");
+    world.pass(101);
+    assert!(world.written(&mut session).contains("fanlight.checkpoint"));
+
+    let mut world = World::new(8);
+    let mut session = world.session(SSE, "name=z");
+    world.written(&mut session);
+    for state in [UpstreamState::Live, UpstreamState::BackingOff] {
+        world.publisher.upstream(state, "", Moment::default());
+    }
+    world.publisher.commit();
+    let text = world.written(&mut session);
+    assert_eq!(text.matches("fanlight.upstream").count(), 2, "{text}");
+    assert!(!text.contains("checkpoint"), "control events have ids too: {text}");
+}
+
+#[test]
+fn a_write_knows_its_oldest_live_event() {
+    let mut world = World::new(100);
+    world.publish(&["old"]);
+    let mut session = world.session(SSE, "control=off&since=earliest");
+    let at = |mono_us| Moment { wall_ms: 0, mono_us };
+    for mono_us in [3, 4] {
+        world.publisher.event("a", "{}", at(mono_us));
+    }
+    world.publisher.commit();
+    session.step(world.now);
+    let Step::Write(write) = session.step(world.now) else { panic!("there are events") };
+    assert_eq!((write.events, write.ingested), (3, Some(at(3))), "the replayed one is not live");
+}
+
+#[test]
+fn control_events_do_not_count_towards_the_limit() {
+    let mut world = World::new(100);
+    world.publish(&["a"]);
+    world.publisher.upstream(UpstreamState::Live, "", Moment::default());
+    world.publish(&["b", "c"]);
+    let mut session = world.session(SSE, "since=earliest&limit=2");
+    let text = world.written(&mut session);
+    assert!(text.contains("fanlight.upstream") && text.contains(&event(3, "b")), "{text}");
+    assert!(!text.contains(&event(4, "c")) && text.ends_with("END limit"), "{text}");
+}
+
+#[test]
+fn a_stream_that_expires_before_its_shutdown_goodbye_expires() {
+    fastrand::seed(7);
+    let mut world = World::new(100);
+    world.config =
+        Arc::new(Config { age_max: Some(Duration::from_secs(1)), ..(*world.config).clone() });
+    let mut session = world.session(Wire::Ndjson, "");
+    world.written(&mut session);
+    world.hub.close(Moment::default(), Duration::from_secs(100_000));
+    world.written(&mut session);
+    world.pass(2);
+    assert!(world.written(&mut session).ends_with("END expired"));
+}
+
+#[test]
+fn a_goodbye_does_not_wait_for_ever_for_a_busy_stream() {
+    let mut world = World::new(100);
+    world.config =
+        Arc::new(Config { age_max: Some(Duration::from_secs(10)), ..(*world.config).clone() });
+    let mut session = world.session(Wire::Ndjson, "");
+    world.written(&mut session);
+    world.publish(&["a"]);
+    world.pass(14);
+    let text = world.written(&mut session);
+    assert!(text.starts_with("{\"fanlight\":\"bye\",\"id\":\"00000001-0\""), "{text}");
+}
+
+#[test]
+fn a_new_filter_ends_a_snapshot_on_its_way() {
+    let mut world = World::new(100);
+    world.config = Arc::new(Config { batch_bytes_max: 1, ..(*world.config).clone() });
+    world.publish(&["a", "b", "c"]);
+    let mut session = world.session(Wire::WebSocket, "snapshot=true");
+    session.step(world.now);
+    let Step::Write(first) = session.step(world.now) else { panic!("there is a snapshot") };
+    assert_eq!(first.events, 1);
+    session.refilter(Filter::all());
+    let text = world.written(&mut session);
+    assert_eq!(text.lines().count(), 1, "the hello alone: {text}");
+}
+
+#[test]
+fn a_client_with_a_gap_gets_the_snapshot_it_asked_for() {
+    let mut world = World::new(2);
+    world.publish(&["a", "b", "b", "b"]);
+    let mut session = world.session(SSE, "snapshot=true&last_event_id=00000001-1");
+    let text = world.written(&mut session);
+    let gap = text.find("fanlight.gap").unwrap();
+    assert!(gap < text.find(&event(1, "a")).unwrap(), "{text}");
+    let checkpoint = text.find("id: 00000001-2\nevent: fanlight.checkpoint").unwrap();
+    assert!(checkpoint < text.find(&event(3, "b")).unwrap(), "{text}");
+}
