@@ -81,13 +81,13 @@ async fn serve(
                 }
                 // The library's own buffer holds one write of the session, no more.
                 socket.flush().await.map_err(gone)?;
-                now
+                None
             }
             Step::Yield => {
                 tokio::task::yield_now().await;
-                now
+                None
             }
-            Step::Wait { until } => Instant::from_std(until),
+            Step::Wait { until } => Some(Instant::from_std(until)),
             Step::End(reason) => return Ok(reason),
         };
         if pong_due.is_some_and(|due| now >= due) {
@@ -98,7 +98,14 @@ async fn serve(
             ping_at = now + config.ping_interval;
             pong_due = pong_due.or(Some(now + config.pong_timeout));
         }
-        let until = until.min(ping_at).min(pong_due.unwrap_or(ping_at));
+        let until = until.map(|until| until.min(ping_at).min(pong_due.unwrap_or(ping_at)));
+        let rest = async {
+            // With more to write there is only a look at what the client says: a timer,
+            // even one that is due, would cost up to a millisecond a write.
+            if let Some(until) = until {
+                tokio::time::sleep_until(until).await;
+            }
+        };
         tokio::select! {
             biased;
             // Cancel-safe: a message is either returned or still in the socket's buffer.
@@ -125,7 +132,7 @@ async fn serve(
                 }
             }
             () = session.subscription_mut().woken() => {}
-            () = tokio::time::sleep_until(until) => {}
+            () = rest => {}
         }
     }
 }

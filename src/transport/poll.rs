@@ -144,7 +144,7 @@ impl Answer {
     }
 
     fn is_full(&self) -> bool {
-        self.count >= self.events_max || self.bytes >= self.bytes_max
+        self.delivered >= self.events_max || self.bytes >= self.bytes_max
     }
 
     fn budget(&self) -> Budget {
@@ -152,7 +152,7 @@ impl Answer {
     }
 
     fn room(&self) -> usize {
-        usize::try_from(self.events_max - self.count).unwrap_or(usize::MAX).min(1024)
+        usize::try_from(self.events_max - self.delivered).unwrap_or(usize::MAX).min(1024)
     }
 }
 
@@ -259,6 +259,11 @@ mod tests {
         let metrics = world.telemetry.render(&Readings::default());
         let sample = "fanlight_deliveries_total{transport=\"poll\"} 2";
         assert!(metrics.contains(sample), "one in each answer: {metrics}");
+        let text = world.poll("00000001-0", 1, 1 << 20, true);
+        assert!(
+            text.contains("\"upstream\"") && text.contains(&event(2, "a")),
+            "nor do they use up the limit: {text}"
+        );
     }
 
     #[test]

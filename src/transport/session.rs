@@ -352,24 +352,31 @@ impl Session {
         })
     }
 
-    /// Where the stream begins. A client that is cut off right after the hello must be
-    /// told of the gap again, so before a gap this is the position it came with.
+    /// Where the stream begins, as a position that brings a client which is cut off right
+    /// here back to the same beginning: before a gap that is the position it came with,
+    /// so that it is told again.
     fn hello_position(&self) -> Position {
-        match &self.gap {
-            None => self.subscription.position(),
-            Some(gap) => {
-                gap.requested.as_deref().and_then(|requested| requested.parse().ok()).unwrap_or(
-                    Position { epoch: self.subscription.epoch(), seq: gap.from.previous() },
-                )
-            }
+        if self.snapshot {
+            return self.before_everything();
         }
+        let Some(gap) = &self.gap else { return self.subscription.position() };
+        let came_with = gap.requested.as_deref().and_then(|requested| requested.parse().ok());
+        came_with.unwrap_or(Position { seq: gap.from.previous(), ..self.before_everything() })
+    }
+
+    /// A client that returns with this gets every record there is; if some are evicted, a
+    /// gap and the newest values again. It stands in for ids until a snapshot has begun,
+    /// which a client that came back with an honoured position would not get.
+    fn before_everything(&self) -> Position {
+        Position { epoch: self.subscription.epoch(), seq: Seq(0) }
     }
 
     fn tell_gap(&mut self, gap: &Gap, now: Instant) -> Step {
         self.account.gap(gap);
         let id = gap.id(self.subscription.epoch());
-        let text = self.render("gap", Some(id), None, |object| gap.fields(object));
         self.told = id.seq;
+        let id = if self.snapshot { self.before_everything() } else { id };
+        let text = self.render("gap", Some(id), None, |object| gap.fields(object));
         self.write_control(text, now)
     }
 
