@@ -68,7 +68,7 @@ fn read_only(bytes: &[u8]) {
     for chunk in bytes.chunks(CHUNK_BYTES) {
         parser.feed(chunk);
         while let Some(event) = parser.next_event() {
-            let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+            let data = serde_json::from_str::<serde_json::Value>(&event.data).expect("valid JSON");
             black_box((event, data));
         }
     }
@@ -102,7 +102,7 @@ fn ingest(criterion: &mut Criterion) {
                 } else {
                     format!("other/{number}/")
                 };
-                let filter = Filter::new(vec![name], vec![], vec![]).unwrap();
+                let filter = Filter::new(vec![name], vec![], vec![]).expect("within bounds");
                 hub.subscribe(filter, &Start::Live, Transport::Sse, Moment::default())
             })
             .collect();

@@ -6,16 +6,14 @@
 use axum::{
     Router,
     body::Body,
-    extract::{
-        Extension, RawQuery, Request as HttpRequest, State,
-        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
-    },
+    extract::{Extension, RawQuery, Request as HttpRequest, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use crate::{
@@ -126,36 +124,41 @@ async fn events(
     Ok((head, Body::new(SessionBody::new(session))).into_response())
 }
 
-/// `GET /ws`: the WebSocket handshake.
+/// `GET /ws`: the WebSocket handshake. The library checks it and makes the answer.
 async fn websocket_upgrade(
     State(app): State<App>,
     Extension(connection): Extension<Connection>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: HttpRequest,
 ) -> Result<Response, Error> {
-    let request = Request::parse(Route::WebSocket, query.as_deref(), &headers)?;
-    let upgrade =
-        upgrade.map_err(|rejection| Error::UpgradeRequired { detail: rejection.body_text() })?;
-    let session = open(&app, &connection, &request, Wire::WebSocket, Transport::WebSocket);
+    let wishes = Request::parse(Route::WebSocket, request.uri().query(), request.headers())?;
+    let mut response = create_response_with_body(&request, Body::empty)
+        .map_err(|error| Error::UpgradeRequired { detail: error.to_string() })?;
+    if offers_subprotocol(request.headers()) {
+        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let session = open(&app, &connection, &wishes, Wire::WebSocket, Transport::WebSocket);
     let config = app.websocket.clone();
-    let shutdown = app.shutdown.clone();
-    let upgrade = upgrade
-        .protocols([SUBPROTOCOL])
-        .read_buffer_size(WEBSOCKET_READ_BUFFER_BYTES)
-        .write_buffer_size(app.stream.batch_bytes_max)
-        .max_message_size(config.message_bytes_max)
-        .max_frame_size(config.message_bytes_max);
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        shutdown.track(websocket::drive(socket, session, config)).await;
+    app.shutdown.spawn(async move {
+        // Fails if the client leaves before its handshake is answered.
+        if let Ok(upgraded) = upgrade.await {
+            websocket::drive(upgraded, session, config).await;
+        }
         drop(connection);
-    }))
+    });
+    Ok(response)
 }
 
-/// Read buffer of a WebSocket. The library's default of 128 KiB is made for large
-/// messages; clients of ours send a filter at most (133 KiB an idle socket became 5.5
-/// KiB, measured with tungstenite 0.29).
-const WEBSOCKET_READ_BUFFER_BYTES: usize = 4 << 10;
+/// True if the client names the subprotocol; one that names none is served as well.
+fn offers_subprotocol(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim() == SUBPROTOCOL)
+}
 
 fn open(
     app: &App,

@@ -37,19 +37,6 @@ impl Shutdown {
         });
     }
 
-    /// The same for a future that someone else runs: it counts while it is awaited.
-    pub async fn track(self, task: impl Future<Output = ()>) {
-        let stop = self.stop.clone();
-        self.tasks
-            .track_future(async move {
-                tokio::select! {
-                    () = task => {}
-                    () = stop.cancelled() => {}
-                }
-            })
-            .await;
-    }
-
     /// Completes when tasks are to finish.
     pub async fn finishing(&self) {
         self.finish.cancelled().await;

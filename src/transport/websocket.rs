@@ -48,6 +48,44 @@ pub fn parse(text: &str) -> Result<Filter, MessageError> {
     Ok(Filter::new(prefixes, names, devices)?)
 }
 
+/// The head of an unmasked, unfragmented text frame (RFC 6455, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextHead {
+    bytes: [u8; 10],
+    len: usize,
+}
+
+impl TextHead {
+    /// The 2, 4 or 10 bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The head of a text frame whose payload has `payload_bytes`.
+pub fn text_head(payload_bytes: usize) -> TextHead {
+    let mut bytes = [0; 10];
+    // The last frame of its message (0x80), text (0x1).
+    bytes[0] = 0x81;
+    let len = match payload_bytes {
+        0..=125 => {
+            bytes[1] = payload_bytes as u8;
+            2
+        }
+        126..=0xffff => {
+            bytes[1] = 126;
+            bytes[2..4].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            bytes[1] = 127;
+            bytes[2..10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+            10
+        }
+    };
+    TextHead { bytes, len }
+}
+
 /// The close code that says why (RFC 6455, section 7.4.1).
 pub fn close_code(reason: CloseReason) -> u16 {
     match reason {
@@ -82,6 +120,15 @@ mod tests {
             assert_eq!(parse(text), Err(MessageError::Part), "{text}");
         }
         assert!(matches!(parse(r#"{"subscribe":{"name":[""]}}"#), Err(MessageError::Filter(_))));
+    }
+
+    #[test]
+    fn heads_have_three_lengths() {
+        assert_eq!(text_head(0).as_slice(), [0x81, 0]);
+        assert_eq!(text_head(125).as_slice(), [0x81, 125]);
+        assert_eq!(text_head(126).as_slice(), [0x81, 126, 0, 126]);
+        assert_eq!(text_head(0xffff).as_slice(), [0x81, 126, 0xff, 0xff]);
+        assert_eq!(text_head(0x1_0000).as_slice(), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
     }
 
     #[test]
