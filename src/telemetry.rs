@@ -79,7 +79,7 @@ metrics_list! {
     Counter SUBSCRIBERS_CLOSED = "fanlight_subscribers_closed_total" ["reason"] "Subscriptions ended";
     Gauge SUBSCRIBER_LAG_MAX = "fanlight_subscriber_lag_max_events" [] "Records the slowest subscriber is behind";
     Counter DELIVERIES = "fanlight_deliveries_total" ["transport"] "Events handed to subscribers' connections";
-    Counter DELIVERED_BYTES = "fanlight_delivered_bytes_total" ["transport"] "Bytes handed to subscribers' connections";
+    Counter DELIVERED_BYTES = "fanlight_delivered_bytes_total" ["transport"] "Bytes of the writes that carried events";
     Counter BATCHES = "fanlight_batches_total" ["transport"] "Writes to subscribers' connections that carried events";
     Counter GAPS = "fanlight_gaps_total" ["reason"] "Gaps told to a subscriber of its own; those of upstream events are records, see fanlight_upstream_events_refused_total";
     Histogram DELIVERY_LATENCY = "fanlight_delivery_latency_seconds" [] "From taking an event in to handing it to a subscriber's connection, live events only, one sample a write";

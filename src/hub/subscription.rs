@@ -155,10 +155,10 @@ impl Subscription {
         self.presence.slot.store(slot, Ordering::Relaxed);
     }
 
-    /// Asks for the newest event of each (name, device) from before the cursor.
-    /// They come by [`Subscription::examine_snapshot`].
-    pub fn request_snapshot(&mut self) {
-        self.snapshot = Some((Seq(0), self.cursor));
+    /// Asks for the newest event of each (name, device) that was taken in at `from` or
+    /// later and before the cursor. They come by [`Subscription::examine_snapshot`].
+    pub fn request_snapshot(&mut self, from: Seq) {
+        self.snapshot = Some((from, self.cursor));
     }
 
     /// Hands over the next part of the snapshot; `false` once there is no more of it.

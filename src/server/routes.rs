@@ -3,6 +3,8 @@
 //! Law: a handler reads the request, opens what is asked for and hands it to a
 //! driver. It decides nothing about content.
 
+use std::convert::Infallible;
+
 use axum::{
     Router,
     body::Body,
@@ -191,9 +193,8 @@ async fn poll_once(
     let (mut subscription, gap) =
         app.hub.subscribe(request.filter.clone(), &request.start, Transport::Poll, app.clock.now());
     let mut account = app.account(&connection, Transport::Poll, Format::Json);
-    let snapshot = request.wants_snapshot(gap.is_some());
-    if snapshot {
-        subscription.request_snapshot();
+    if let Some(from) = request.snapshot_from(gap.as_ref()) {
+        subscription.request_snapshot(from);
     }
     let mut answer = poll::Answer::new(gap, events_max, app.poll.bytes_max, request.control);
     let deadline = Instant::now() + timeout;
@@ -213,23 +214,37 @@ async fn poll_once(
     Ok((JSON_HEAD, text).into_response())
 }
 
-/// `GET /last`: the newest event of each (name, device).
+/// `GET /last`: the newest event of each (name, device). The body is put together piece
+/// by piece as the client takes it, from the bytes that everyone shares.
 async fn last(
     State(app): State<App>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let request = Request::parse(Route::Last, query.as_deref(), &headers)?;
-    let frames = app.hub.latest(&request.filter, Format::Json);
-    let mut body = Vec::with_capacity(2 + frames.iter().map(|frame| frame.len()).sum::<usize>());
-    for frame in &frames {
-        body.push(if body.is_empty() { b'[' } else { b',' });
-        // A frame is an object and a line feed.
-        body.extend_from_slice(frame.trim_ascii_end());
-    }
-    body.extend_from_slice(if frames.is_empty() { b"[]" } else { b"]" });
-    Ok((JSON_HEAD, body).into_response())
+    let mut frames = app.hub.latest(&request.filter, Format::Json).into_iter().peekable();
+    let (mut separator, mut is_ended) = (b'[', false);
+    let pieces = std::iter::from_fn(move || {
+        let mut piece = Vec::new();
+        while piece.len() < LAST_PIECE_BYTES
+            && let Some(frame) = frames.next()
+        {
+            piece.push(separator);
+            separator = b',';
+            // A frame is an object and a line feed.
+            piece.extend_from_slice(frame.trim_ascii_end());
+        }
+        if frames.peek().is_none() && !is_ended {
+            is_ended = true;
+            piece.extend_from_slice(if separator == b'[' { b"[]" } else { b"]" });
+        }
+        (!piece.is_empty()).then_some(Ok::<_, Infallible>(piece))
+    });
+    Ok((JSON_HEAD, Body::from_stream(tokio_stream::iter(pieces))).into_response())
 }
+
+/// Bytes of `/last` put together at a time. One event may be larger.
+const LAST_PIECE_BYTES: usize = 16 << 10;
 
 const JSON_HEAD: [(HeaderName, HeaderValue); 2] = [
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),

@@ -112,6 +112,10 @@ impl Drop for Account {
             self.telemetry.limit_reached(Limit::WriteStall);
         }
         self.telemetry.subscriber_closed(self.transport, self.format, self.reason);
+        if self.transport == Transport::Poll && self.reason == CloseReason::Answered {
+            // A poll is one of many calls: a line for each would drown the others.
+            return;
+        }
         tracing::info!(
             peer = %self.peer.addr, transport = %self.transport, reason = %self.reason,
             seconds = self.clock.now().since(self.since).as_secs(),

@@ -77,8 +77,19 @@ impl Answer {
 
     /// Takes what there is.
     pub fn fill(&mut self, subscription: &mut Subscription) -> Filled {
-        // A snapshot is sent whole: what it would leave out could not be asked for.
-        if subscription.examine_snapshot(self.budget(), |record| self.push(record)) {
+        let mut last = None;
+        let budget = Budget { records: self.room(), bytes: self.bytes_max };
+        let more = subscription.examine_snapshot(budget, |record| {
+            last = Some(record.seq());
+            self.push(record)
+        });
+        if more && self.is_full() {
+            // The next call goes on from the newest value told: what lies behind it comes
+            // as records, or after a gap as the rest of the newest values.
+            self.next = last.map(|seq| Position { seq, ..subscription.position() });
+            return Filled::Ready;
+        }
+        if more {
             return Filled::More;
         }
         let begin = subscription.position().seq;
@@ -147,10 +158,6 @@ impl Answer {
         self.delivered >= self.events_max || self.bytes >= self.bytes_max
     }
 
-    fn budget(&self) -> Budget {
-        Budget { records: 1024, bytes: self.bytes_max }
-    }
-
     fn room(&self) -> usize {
         usize::try_from(self.events_max - self.delivered).unwrap_or(usize::MAX).min(1024)
     }
@@ -166,7 +173,7 @@ mod tests {
         hub::{self, Hub, Publisher},
         log::Log,
         model::{
-            Epoch, Filter, Moment, Transport, UpstreamState,
+            Epoch, Filter, Moment, Seq, Transport, UpstreamState,
             resume::{Requested, Since, Start},
             ring,
         },
@@ -293,6 +300,32 @@ mod tests {
         world.publish(&["b", "c", "d"]);
         assert_eq!(filling.fill(&mut subscription), Filled::Ready);
         assert_eq!(world.finish(filling, &subscription), answer(&[event(1, "a")], 1));
+    }
+
+    #[test]
+    fn a_snapshot_is_told_in_pieces_that_fit_together() {
+        let mut world = World::new(2);
+        world.publish(&["a", "b", "c", "d", "e"]);
+        let one = |after: Option<&str>| {
+            let start =
+                after.map_or(Start::Live, |after| Start::After(Requested::parse(after.as_bytes())));
+            let now = Moment::default();
+            let (mut subscription, gap) =
+                world.hub.subscribe(Filter::all(), &start, Transport::Poll, now);
+            if after.is_none() || gap.is_some() {
+                subscription.request_snapshot(gap.as_ref().map_or(Seq(0), |gap| gap.from));
+            }
+            let mut answer = Answer::new(gap, 2, 1 << 20, true);
+            while answer.fill(&mut subscription) == Filled::More {}
+            world.finish(answer, &subscription)
+        };
+        let first = one(None);
+        assert_eq!(first, answer(&[event(1, "a"), event(2, "b")], 2));
+        let second = one(Some("00000001-2"));
+        assert!(second.contains(&event(3, "c")) && second.contains(&event(4, "d")), "{second}");
+        assert!(second.contains("\"from\":3,\"to\":4"), "{second}");
+        let third = one(Some("00000001-4"));
+        assert_eq!(third, answer(&[event(5, "e")], 5));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use http::{HeaderMap, header};
 use url::form_urlencoded;
 
 use crate::model::{
-    Filter, Format,
+    Filter, Format, Gap, Seq,
     filter::{VALUE_BYTES_MAX, VALUES_MAX},
     resume::{Requested, Since, Start},
 };
@@ -155,10 +155,16 @@ impl Request {
 }
 
 impl Request {
-    /// True if the newest values are to come first. A client whose position was
-    /// honoured has them already.
-    pub fn wants_snapshot(&self, has_gap: bool) -> bool {
-        self.snapshot && (has_gap || !matches!(self.start, Start::After(_)))
+    /// The seq from which on the newest values are to come first; none if they are not.
+    /// A client whose position was honoured has them already, and one that missed a range
+    /// has those from before it.
+    pub fn snapshot_from(&self, gap: Option<&Gap>) -> Option<Seq> {
+        match (gap, &self.start) {
+            _ if !self.snapshot => None,
+            (Some(gap), _) => Some(gap.from),
+            (None, Start::After(_)) => None,
+            (None, Start::Live | Start::Since(_)) => Some(Seq(0)),
+        }
     }
 }
 

@@ -144,9 +144,9 @@ impl Session {
         now: Instant,
     ) -> Session {
         let mut random = fastrand::Rng::new();
-        let snapshot = request.wants_snapshot(gap.is_some());
-        if snapshot {
-            subscription.request_snapshot();
+        let snapshot_from = request.snapshot_from(gap.as_ref());
+        if let Some(from) = snapshot_from {
+            subscription.request_snapshot(from);
         }
         let position = subscription.position();
         let bye_at = config.age_max.map(|age| {
@@ -163,7 +163,7 @@ impl Session {
             held: None,
             phase: Phase::Hello,
             gap,
-            snapshot,
+            snapshot: snapshot_from.is_some(),
             told: position.seq,
             told_at: now,
             keepalive_at: now,
@@ -335,7 +335,7 @@ impl Session {
     // --- control events ---
 
     fn hello(&mut self) -> String {
-        let position = self.hello_position();
+        let position = self.beginning(self.gap.as_ref());
         let upstream = self.subscription.upstream_state();
         let filter = self.subscription.filter();
         let filter = Object::new()
@@ -352,30 +352,27 @@ impl Session {
         })
     }
 
-    /// Where the stream begins, as a position that brings a client which is cut off right
-    /// here back to the same beginning: before a gap that is the position it came with,
-    /// so that it is told again.
-    fn hello_position(&self) -> Position {
-        if self.snapshot {
-            return self.before_everything();
+    /// A position that brings a client which is cut off before the first record back to
+    /// the same beginning: the one it came with, so that it is told of its gap again; or,
+    /// with a snapshot yet to come, the one before everything, since with an honoured
+    /// position it would get none.
+    fn beginning(&self, gap: Option<&Gap>) -> Position {
+        let epoch = self.subscription.epoch();
+        match gap {
+            Some(gap) => {
+                let came_with = gap.requested.as_deref().and_then(|text| text.parse().ok());
+                came_with.unwrap_or(Position { epoch, seq: gap.from.previous() })
+            }
+            None if self.snapshot => Position { epoch, seq: Seq(0) },
+            None => self.subscription.position(),
         }
-        let Some(gap) = &self.gap else { return self.subscription.position() };
-        let came_with = gap.requested.as_deref().and_then(|requested| requested.parse().ok());
-        came_with.unwrap_or(Position { seq: gap.from.previous(), ..self.before_everything() })
-    }
-
-    /// A client that returns with this gets every record there is; if some are evicted, a
-    /// gap and the newest values again. It stands in for ids until a snapshot has begun,
-    /// which a client that came back with an honoured position would not get.
-    fn before_everything(&self) -> Position {
-        Position { epoch: self.subscription.epoch(), seq: Seq(0) }
     }
 
     fn tell_gap(&mut self, gap: &Gap, now: Instant) -> Step {
         self.account.gap(gap);
         let id = gap.id(self.subscription.epoch());
         self.told = id.seq;
-        let id = if self.snapshot { self.before_everything() } else { id };
+        let id = if self.snapshot { self.beginning(Some(gap)) } else { id };
         let text = self.render("gap", Some(id), None, |object| gap.fields(object));
         self.write_control(text, now)
     }

@@ -294,7 +294,7 @@ fn a_snapshot_and_the_records_after_it_hold_every_newest_value() {
     }
     let (mut subscription, _) =
         hub.subscribe(filter(&["a"], &[], &[]), &Start::Live, Transport::Sse, Moment::default());
-    subscription.request_snapshot();
+    subscription.request_snapshot(Seq(0));
     let mut seqs = Vec::new();
     let one = Budget { records: 1, bytes: 1 };
     let more = subscription.examine_snapshot(one, |record| {
@@ -366,7 +366,7 @@ fn a_snapshot_ends_at_the_cursor_not_at_the_tail() {
     let start = Start::After(Requested::from(position));
     let (mut subscription, _) =
         hub.subscribe(Filter::all(), &start, Transport::Sse, Moment::default());
-    subscription.request_snapshot();
+    subscription.request_snapshot(Seq(0));
     let mut seqs = Vec::new();
     while subscription.examine_snapshot(BUDGET, |record| {
         seqs.push(record.seq().0);
