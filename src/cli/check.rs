@@ -24,6 +24,10 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failure> {
     let none: [Override; 0] = [];
     let loaded = config::load_with(matches, environment, &none)?;
+    // Apart from what is printed, which may go into a file.
+    for warning in loaded.warnings() {
+        eprintln!("fanlight: warning: {warning}");
+    }
     if matches.get_flag("print") {
         print!("{}", loaded.print());
     }

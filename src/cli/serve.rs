@@ -38,6 +38,9 @@ pub(super) fn serve(
     announce: impl FnOnce(&Broker, Option<&Simulator>),
 ) -> Result<(), Failure> {
     trace::begin(loaded)?;
+    for warning in loaded.warnings() {
+        tracing::warn!("{warning}");
+    }
     let config = settings::broker(loaded)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(shards) = loaded.count_opt("delivery.shards") {

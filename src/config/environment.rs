@@ -59,8 +59,13 @@ impl Environment {
         Given::from_os(setting, value, origin, problems).into_iter().collect()
     }
 
-    /// The settings given by `FANLIGHT_…`; a variable that is no setting is a problem.
-    pub(super) fn layer(&self, problems: &mut Vec<Problem>) -> Vec<Given> {
+    /// The settings given by `FANLIGHT_…`. A variable that seems meant as one and is none is a
+    /// problem; any other may be of someone's tooling, and is worth a warning.
+    pub(super) fn layer(
+        &self,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<String>,
+    ) -> Vec<Given> {
         let mut layer = Vec::new();
         for (name, value) in &self.variables {
             let name = name.to_string_lossy();
@@ -73,7 +78,10 @@ impl Environment {
                     layer.extend(Given::from_os(setting, value, origin, problems));
                 }
                 None if is_service_link(&name, value) => {}
-                None => problems.push(unknown(&name)),
+                None => match unknown(&name) {
+                    Unknown::Mistake(problem) => problems.push(problem),
+                    Unknown::Foreign(warning) => warnings.push(warning),
+                },
             }
         }
         layer
@@ -121,8 +129,17 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
         || names_a_port
 }
 
-fn unknown(name: &str) -> Problem {
-    let bare = name.trim_start_matches(PREFIX);
+/// A variable of our prefix that is no setting.
+enum Unknown {
+    /// It names a section or is near a setting's name: a setting that would silently not count.
+    Mistake(Problem),
+    /// It is neither, as `FANLIGHT_BIN` in someone's script.
+    Foreign(String),
+}
+
+// The value is not repeated: it may be a secret under a misspelled name.
+fn unknown(name: &str) -> Unknown {
+    let bare = name.strip_prefix(PREFIX).unwrap_or(name);
     let near = suggest::nearest(bare, Settings::table().iter().map(bare_name));
     // `FANLIGHT_TOKEN`: the section was left out.
     let without_section = || {
@@ -131,15 +148,25 @@ fn unknown(name: &str) -> Problem {
             .find(|setting| setting.key.eq_ignore_ascii_case(bare))
             .map(bare_name)
     };
+    let fault = format!("environment variable {} is not a setting", name.escape_debug());
     let remedy = match near.or_else(without_section) {
         Some(meant) => format!("did you mean {PREFIX}{meant}? if not, unset it"),
-        None => "unset it".to_owned(),
+        None if names_a_section(bare) => "unset it".to_owned(),
+        None => return Unknown::Foreign(format!("{fault}; it changes nothing")),
     };
-    // The value is not repeated: it may be a secret under a misspelled name.
-    Problem::new(format!("environment variable {} is not a setting", name.escape_debug()), remedy)
-        .allowed(format!(
-            "{PREFIX}SECTION_KEY for each key of the configuration file; --help lists them"
-        ))
+    Unknown::Mistake(Problem::new(fault, remedy).allowed(format!(
+        "{PREFIX}SECTION_KEY for each key of the configuration file; --help lists them"
+    )))
+}
+
+/// `UPSTREAM_…`, and `LOG` alone, as other programs call what is `trace.level` here.
+fn names_a_section(bare: &str) -> bool {
+    Settings::sections().iter().filter(|section| !section.name.is_empty()).any(|section| {
+        let name = section.name.len();
+        let head = bare.get(..name).unwrap_or_default();
+        head.eq_ignore_ascii_case(section.name)
+            && matches!(bare[name..].chars().next(), None | Some('_'))
+    })
 }
 
 fn bare_name(setting: &Setting) -> &str {
@@ -150,11 +177,12 @@ fn bare_name(setting: &Setting) -> &str {
 mod tests {
     use super::*;
 
-    fn problems(variables: &[(&str, &str)]) -> Vec<String> {
-        let mut problems = Vec::new();
+    /// Problems and warnings.
+    fn found(variables: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         let environment: Environment = variables.iter().copied().collect();
-        environment.layer(&mut problems);
-        problems.iter().map(ToString::to_string).collect()
+        environment.layer(&mut problems, &mut warnings);
+        (problems.iter().map(ToString::to_string).collect(), warnings)
     }
 
     #[test]
@@ -165,16 +193,39 @@ mod tests {
             ("FANLIGHT_TOKEN", "FANLIGHT_UPSTREAM_TOKEN?"),
             ("FANLIGHT_LISTEN_", "FANLIGHT_LISTEN?"),
         ] {
-            let found = problems(&[(name, "hunter2")]);
-            assert!(found[0].contains(meant), "{}", found[0]);
-            assert!(!found[0].contains("hunter2"));
+            let (problems, warnings) = found(&[(name, "hunter2")]);
+            assert!(problems[0].contains(meant), "{}", problems[0]);
+            assert!(!problems[0].contains("hunter2") && warnings.is_empty());
         }
-        assert_eq!(problems(&[("FANLIGHT_PORT", "8080")]).len(), 1);
+    }
+
+    #[test]
+    fn what_names_a_section_is_a_mistake_and_what_is_foreign_a_warning() {
+        for name in ["FANLIGHT_UPSTREAM_NONSENSE", "FANLIGHT_LOG", "FANLIGHT_demo_x"] {
+            let (problems, warnings) = found(&[(name, "hunter2")]);
+            assert!(
+                problems.len() == 1 && warnings.is_empty(),
+                "{name}: {problems:?} {warnings:?}"
+            );
+        }
+        for name in ["FANLIGHT_BIN", "FANLIGHT_PORT", "FANLIGHT_LOGS", "FANLIGHT_", "FANLIGHT_é"] {
+            let (problems, warnings) = found(&[(name, "hunter2")]);
+            assert!(
+                problems.is_empty() && warnings.len() == 1,
+                "{name}: {problems:?} {warnings:?}"
+            );
+            assert!(
+                warnings[0].contains(name) && !warnings[0].contains("hunter2"),
+                "{}",
+                warnings[0]
+            );
+        }
+        assert!(!found(&[("FANLIGHT_\u{1b}[31m", "1")]).1[0].contains('\u{1b}'));
     }
 
     #[test]
     fn what_is_no_setting_is_left_alone() {
-        let found = problems(&[
+        let found = found(&[
             ("FANLIGHT_CONFIG", "a.toml"),
             ("FANLIGHT_TEST_SEED", "7"),
             ("FANLIGHT_EMPTY", ""),
@@ -187,7 +238,7 @@ mod tests {
             ("FANLIGHT_PORT_80_TCP_ADDR", "10.0.0.1"),
             ("FANLIGHT_WEB_PORT_80_TCP_PROTO", "tcp"),
         ]);
-        assert!(found.is_empty(), "{found:?}");
+        assert_eq!(found, Default::default());
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(super) fn assemble(
     overrides: &[Override],
     read: Read<'_>,
 ) -> Result<Loaded, Problems> {
-    let mut problems = Vec::new();
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let flags_layer = flags::layer(matches, &mut problems);
     let (file, file_bytes) = find_file(matches, environment, read, &mut problems);
     let file_layer = match &file_bytes {
@@ -101,7 +101,7 @@ pub(super) fn assemble(
     draft.unsure.extend(file_layer.suspected);
     draft.apply(file_layer.given, &mut problems);
     draft.apply(environment.particle_layer(&mut problems), &mut problems);
-    draft.apply(environment.layer(&mut problems), &mut problems);
+    draft.apply(environment.layer(&mut problems, &mut warnings), &mut problems);
     draft.apply(flags_layer, &mut problems);
     draft.apply(overrides.iter().map(Override::given).collect(), &mut problems);
     // Without the file, "this is missing" would be a guess.
@@ -109,7 +109,7 @@ pub(super) fn assemble(
         problems.extend(rules::check(&draft));
     }
     Problems::none_or(problems)?;
-    Ok(Loaded { entries: draft.entries, file })
+    Ok(Loaded { entries: draft.entries, file, warnings })
 }
 
 enum Found {

@@ -52,12 +52,18 @@ pub(super) struct Entry {
 pub struct Loaded {
     pub(super) entries: BTreeMap<&'static str, Entry>,
     pub(super) file: Option<PathBuf>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Loaded {
     /// The file that was read, if one was.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// What may be a mistake and is none that stops the start, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Where the value came from.

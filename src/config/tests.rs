@@ -356,7 +356,7 @@ fn terminal_sequences_are_not_passed_on() {
     assert!(error.contains("upstream.prefix = \"a\\u001B[31m\\nb\""), "{error}");
     assert!(!file_error("\"a\\u001b[31m\" = 1").contains('\u{1b}'));
     assert!(!file_error("[\"a\\u001b[31m\"]").contains('\u{1b}'));
-    assert!(!environment_error("FANLIGHT_\u{1b}[31m", "1").contains('\u{1b}'));
+    assert!(!environment_error("FANLIGHT_DEMO_\u{1b}[31m", "1").contains('\u{1b}'));
 }
 
 // === layers and origins ===
