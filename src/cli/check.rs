@@ -29,7 +29,7 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
         eprintln!("fanlight: warning: {warning}");
     }
     if matches.get_flag("print") {
-        print!("{}", loaded.print());
+        super::print(&loaded.print())?;
     }
     let upstream = settings::upstream(&loaded)?;
     let address = match loaded.choice("upstream.source") {
@@ -47,12 +47,13 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
         return Err(Failure::Usage(format!("upstream.token_file ({origin}): {error}")));
     }
     if !matches.get_flag("print") {
-        println!("The configuration is usable.");
         let file = loaded.file().map(|file| file.display().to_string());
-        println!("  file      {}", file.as_deref().unwrap_or("none"));
-        println!("  listen    {}", loaded.address("listen"));
-        println!("  upstream  {address}");
-        println!("See every value and where it is from: fanlight check --print");
+        super::print(&format!(
+            "The configuration is usable.\n  file      {}\n  listen    {}\n  upstream  {address}\n\
+             See every value and where it is from: fanlight check --print\n",
+            file.as_deref().unwrap_or("none"),
+            loaded.address("listen"),
+        ))?;
     }
     Ok(())
 }

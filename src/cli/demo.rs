@@ -51,7 +51,7 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
     serve(&loaded, |broker, cloud| {
         let url = format!("http://{}", reachable(broker.addr()));
         let cloud = cloud.map(Simulator::url).unwrap_or_default();
-        println!(
+        super::print(&format!(
             "Fanlight is running with simulated devices.\n\n  \
              In a browser    {url}/\n  \
              As SSE          curl -N {url}/events\n  \
@@ -61,8 +61,8 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
              Status          curl {url}/status\n\n  \
              The simulated cloud is {cloud}; break it on purpose with\n  \
              curl -d 'stall for=60s' {cloud}/sim/faults\n\n\
-             Ctrl-C ends it."
-        );
+             Ctrl-C ends it.\n"
+        ))
     })
 }
 

@@ -1,7 +1,5 @@
 //! `fanlight completions` and `fanlight man`: what is made from the definition.
 
-use std::io;
-
 use anyhow::Context as _;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
@@ -23,15 +21,16 @@ pub(super) fn man() -> Command {
 
 pub(super) fn print_completions(matches: &ArgMatches) -> Result<(), Failure> {
     let shell = *matches.get_one::<Shell>("shell").expect("the definition requires it");
-    clap_complete::generate(shell, &mut super::command(), "fanlight", &mut io::stdout());
-    Ok(())
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut super::command(), "fanlight", &mut text);
+    super::print(&String::from_utf8_lossy(&text))
 }
 
 pub(super) fn print_man() -> Result<(), Failure> {
     let command = super::command();
-    let render =
-        |command: &Command| clap_mangen::Man::new(command.clone()).render(&mut io::stdout());
-    render(&command).context("cannot print the man page")?;
-    command.get_subcommands().try_for_each(render).context("cannot print the man page")?;
-    Ok(())
+    let mut text = Vec::new();
+    let mut render = |command: &Command| clap_mangen::Man::new(command.clone()).render(&mut text);
+    render(&command).context("cannot make the man page")?;
+    command.get_subcommands().try_for_each(render).context("cannot make the man page")?;
+    super::print(&String::from_utf8_lossy(&text))
 }

@@ -11,8 +11,12 @@ pub mod settings;
 mod simulate;
 mod trace;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
+use anyhow::Context as _;
 use clap::{ArgMatches, Command};
 
 use crate::config::{Environment, Problems};
@@ -72,5 +76,15 @@ pub fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failur
         Some(("completions", matches)) => documents::print_completions(matches),
         Some(("man", _)) => documents::print_man(),
         _ => Err(Failure::Usage("no such command; see fanlight --help".to_owned())),
+    }
+}
+
+/// Prints to standard output. That its reader has left, as `head` does, is no failure and
+/// ends no broker: the macros of the standard library would panic.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed.context("cannot print")?),
     }
 }

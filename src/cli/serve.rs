@@ -28,14 +28,14 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failure> {
     let loaded = config::load(matches, environment)?;
-    serve(&loaded, |_, _| {})
+    serve(&loaded, |_, _| Ok(()))
 }
 
 /// Runs the broker until a signal ends it. `announce` is told of the broker, and of the
 /// simulated cloud where there is one, once both listen.
 pub(super) fn serve(
     loaded: &Loaded,
-    announce: impl FnOnce(&Broker, Option<&Simulator>),
+    announce: impl FnOnce(&Broker, Option<&Simulator>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     trace::begin(loaded)?;
     for warning in loaded.warnings() {
@@ -56,7 +56,7 @@ pub(super) fn serve(
 async fn serve_until_signal(
     loaded: &Loaded,
     mut config: Config,
-    announce: impl FnOnce(&Broker, Option<&Simulator>),
+    announce: impl FnOnce(&Broker, Option<&Simulator>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let simulator = match loaded.choice("upstream.source") {
@@ -76,7 +76,7 @@ async fn serve_until_signal(
         address = %broker.addr(), epoch = %broker.hub().epoch(), version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    announce(&broker, simulator.as_ref());
+    announce(&broker, simulator.as_ref())?;
     let signal = signals.next().await;
     let (subscribers, window) =
         (broker.hub().subscribers(), loaded.duration("server.drain_window"));

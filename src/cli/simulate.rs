@@ -93,15 +93,15 @@ async fn simulate(config: Config) -> Result<(), Failure> {
         .await
         .with_context(|| format!("the simulated cloud cannot listen on {listen} (--listen)"))?;
     let url = format!("http://{}", reachable(simulator.addr()));
-    println!(
+    super::print(&format!(
         "The simulated Particle cloud listens on {url}\n\n  \
          Its stream    curl -N {url}/v1/devices/events\n  \
          A broker      fanlight serve --upstream-url {url}\n  \
          Its state     curl {url}/sim\n  \
          A fault       curl -d 'cut mid-event' {url}/sim/faults\n  \
          No faults     curl -X DELETE {url}/sim/faults\n\n\
-         Ctrl-C ends it."
-    );
+         Ctrl-C ends it.\n"
+    ))?;
     signals.next().await;
     simulator.stop().await;
     Ok(())
