@@ -187,7 +187,8 @@ impl Stream {
 
     /// The next event; fails if the stream ends.
     pub async fn next(&mut self) -> Event {
-        match self.try_next().await {
+        // As a whole too: keep-alives would renew the patience for ever.
+        match within("an event", self.try_next()).await {
             Some(event) => event,
             None => panic!("the stream ended after {:?}", String::from_utf8_lossy(&self.body)),
         }
@@ -359,6 +360,33 @@ impl WebSocket {
             if let tungstenite::Message::Close(Some(frame)) = self.message().await {
                 return (frame.code.into(), frame.reason.to_string());
             }
+        }
+    }
+}
+
+impl Stream {
+    /// The next line of an NDJSON body, taken out of it; blank ones are passed over.
+    pub async fn line(&mut self) -> String {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.body) {
+                let line: Vec<u8> = self.body.drain(..=end).take(end).collect();
+                if !line.is_empty() {
+                    return String::from_utf8(line).unwrap();
+                }
+                continue;
+            }
+            assert!(!self.ended, "ended within {:?}", String::from_utf8_lossy(&self.body));
+            self.read().await;
+        }
+    }
+}
+
+impl WebSocket {
+    /// The next message as text.
+    pub async fn text(&mut self) -> String {
+        match self.message().await {
+            tungstenite::Message::Text(text) => text.as_str().to_owned(),
+            other => panic!("{other:?}"),
         }
     }
 }

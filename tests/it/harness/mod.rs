@@ -6,20 +6,27 @@
 
 mod client;
 mod process;
+mod stub;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use fanlight::{
     cli,
     clock::Clock,
     config::{self, Environment},
     model::UpstreamState,
-    server::Broker,
+    server::{self, Broker},
     simulator::{self, Simulator},
 };
 
 pub use client::{Answer, Event, Stream, WebSocket, get, raw, raw_until_closed};
 pub use process::Process;
+pub use stub::Stub;
 
 /// How long a condition may take before the test fails. Far above anything expected, so
 /// that a slow machine fails no test.
@@ -72,15 +79,8 @@ pub async fn broker(cloud: &Simulator, flags: &[&str]) -> Broker {
 /// The same, as soon as it listens.
 pub async fn starting_broker(cloud: &Simulator, flags: &[&str]) -> Broker {
     let url = format!("--upstream-url={}", cloud.url());
-    let defaults = ["serve", "--listen=127.0.0.1:0", &url];
-    let flags = defaults.iter().chain(flags);
-    let matches = config::flags(clap::Command::new("serve")).get_matches_from(flags);
-    let loaded = config::load(&matches, &Environment::default()).unwrap();
-    let mut config = cli::settings::broker(&loaded).unwrap();
-    // Below what the settings allow: the tests' cloud is not to be spared.
-    config.upstream.backoff_min = Duration::from_millis(20);
-    config.upstream.backoff_max = Duration::from_millis(50);
-    Broker::start(config, Clock::system()).await.unwrap()
+    let flags: Vec<&str> = [url.as_str()].into_iter().chain(flags.iter().copied()).collect();
+    broker_with(&flags, |_| {}).await
 }
 
 /// Publishes at the cloud and waits until the broker has taken it in.
@@ -115,4 +115,33 @@ pub async fn subscribers(broker: &Broker, count: usize) {
 /// Where a test's broker listens, as text.
 pub fn host(addr: SocketAddr) -> String {
     addr.to_string()
+}
+
+/// A broker in this process on a free port, as soon as it listens, with these flags of
+/// `fanlight serve` alone; `adjust` can go beyond what the settings allow.
+pub async fn broker_with(flags: &[&str], adjust: impl FnOnce(&mut server::Config)) -> Broker {
+    let flags = ["serve", "--listen=127.0.0.1:0"].iter().chain(flags);
+    let matches = config::flags(clap::Command::new("serve")).get_matches_from(flags);
+    let loaded = config::load(&matches, &Environment::default()).unwrap();
+    let mut config = cli::settings::broker(&loaded).unwrap();
+    // Below what the settings allow: the tests' cloud is not to be spared.
+    config.upstream.backoff_min = Duration::from_millis(20);
+    config.upstream.backoff_max = Duration::from_millis(50);
+    adjust(&mut config);
+    Broker::start(config, Clock::system()).await.unwrap()
+}
+
+/// The value of a metric, labels included in its name, such as `a_total{reason="x"}`.
+pub async fn metric(addr: SocketAddr, name: &str) -> f64 {
+    let text = get(addr, "/metrics", &[]).await.body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+/// A folder of a test's own, empty.
+pub fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
 }

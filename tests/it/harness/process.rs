@@ -4,8 +4,9 @@ use std::{net::SocketAddr, process::Stdio};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStderr, Command},
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
 };
 
 use super::within;
@@ -13,7 +14,8 @@ use super::within;
 /// A running command. It is killed when the test drops it.
 pub struct Process {
     child: Child,
-    stderr: Lines<BufReader<ChildStderr>>,
+    stdout: mpsc::Receiver<String>,
+    stderr: mpsc::Receiver<String>,
     /// Everything it has traced so far, a line each.
     pub trace: Vec<String>,
 }
@@ -35,12 +37,13 @@ impl Process {
     pub fn start(mut command: Command) -> Process {
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        Process { child, stderr, trace: Vec::new() }
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Process { child, stdout, stderr, trace: Vec::new() }
     }
 
     /// `fanlight serve` on a free port against `upstream`, with further flags.
@@ -56,7 +59,7 @@ impl Process {
     /// The next line of the trace with this message.
     pub async fn traced(&mut self, message: &str) -> Value {
         loop {
-            let line = within(message, self.stderr.next_line()).await.unwrap();
+            let line = within(message, self.stderr.recv()).await;
             let Some(line) = line else { panic!("ended without {message:?}: {:#?}", self.trace) };
             let value: Value = serde_json::from_str(&line).unwrap_or_default();
             self.trace.push(line);
@@ -76,7 +79,7 @@ impl Process {
     /// Waits for its end, reading the trace meanwhile; gives the exit code.
     pub async fn ended(&mut self) -> Option<i32> {
         within("the process ends", async {
-            while let Ok(Some(line)) = self.stderr.next_line().await {
+            while let Some(line) = self.stderr.recv().await {
                 self.trace.push(line);
             }
             self.child.wait().await.unwrap().code()
@@ -88,4 +91,52 @@ impl Process {
     pub fn pid(&self) -> u32 {
         self.child.id().expect("still running")
     }
+}
+
+impl Process {
+    /// Waits until the upstream has been in one of these states.
+    pub async fn upstream(&mut self, states: &[&str]) {
+        let is_one = |line: &Value| {
+            line["message"] == "upstream" && states.iter().any(|state| line["state"] == *state)
+        };
+        let read = |line: &String| serde_json::from_str(line).unwrap_or_default();
+        // It may have come to it before it listened.
+        if self.trace.iter().map(read).any(|line| is_one(&line)) {
+            return;
+        }
+        while !is_one(&self.traced("upstream").await) {}
+    }
+
+    /// The next line on standard output that holds `text`.
+    pub async fn printed(&mut self, text: &str) -> String {
+        loop {
+            let line = within(text, self.stdout.recv()).await;
+            let Some(line) = line else { panic!("ended without printing {text:?}") };
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Ends it as `kill -9` does, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        within("the process is killed", self.child.kill()).await.unwrap();
+    }
+}
+
+/// More lines than any test makes a process write.
+const LINES_MAX: usize = 1 << 18;
+
+/// Reads lines as they come, so that a test that looks elsewhere does not hold the process up.
+fn lines(from: impl AsyncRead + Send + Unpin + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(LINES_MAX);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if sender.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
