@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::{
     config::parse_duration,
+    server::listen_advice,
     simulator::{Config, DEVICES_MAX, EVENTS_PER_SECOND_MAX, Fault, Simulator},
 };
 
@@ -89,9 +90,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
 async fn simulate(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let listen = config.listen;
-    let simulator = Simulator::start(config)
-        .await
-        .with_context(|| format!("the simulated cloud cannot listen on {listen} (--listen)"))?;
+    let simulator = Simulator::start(config).await.map_err(|error| {
+        let advice = listen_advice(&error);
+        anyhow!("the simulated cloud cannot listen on {listen} (--listen): {error}; {advice}")
+    })?;
     let url = format!("http://{}", reachable(simulator.addr()));
     super::print(&format!(
         "The simulated Particle cloud listens on {url}\n\n  \

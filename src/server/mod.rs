@@ -70,7 +70,8 @@ pub enum StartError {
     Upstream(#[from] upstream::ConfigError),
 }
 
-fn listen_advice(error: &io::Error) -> &'static str {
+/// What to do about an address that cannot be listened on.
+pub fn listen_advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another program has it: stop that one, or choose another port",
         io::ErrorKind::AddrNotAvailable => {
