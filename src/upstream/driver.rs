@@ -371,31 +371,28 @@ impl<O: Outlet> Driver<O> {
     /// Passes reports on: to the status page all, to subscribers and the log what is news,
     /// to subscribers without the path of the token file.
     fn tell(&mut self, now: Moment) {
-        let mut staged = false;
         while let Some(report) = self.supervision.report() {
+            // What the trace says is so by then: each is taken in before it is traced.
             match report {
                 Report::State { state, detail, repeat } => {
                     if !repeat {
-                        staged = true;
                         self.outlet.upstream(state, &self.token_source.hidden(&detail), now);
+                        self.commit();
                         log(state, &detail);
                     }
                     self.stats.attempt(Attempt { state, since: now });
                 }
                 Report::Hole(hole) => {
-                    staged = true;
                     self.outlet.hole(&hole, now);
+                    self.commit();
                     self.stats.hole(&hole);
                     let secs = hole.until_ms.saturating_sub(hole.since_ms) as f64 / 1000.0;
                     let reason = hole.reason.as_str();
-                    warn!(reason, secs, "upstream outage over; events within it are lost");
+                    warn!(reason, secs, "upstream outage over; what was sent meanwhile is lost");
                 }
             }
         }
         self.stats.next_open(self.supervision.next_open_us());
-        if staged {
-            self.commit();
-        }
     }
 
     fn commit(&mut self) {

