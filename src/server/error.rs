@@ -38,6 +38,15 @@ pub(super) enum Error {
         /// What is missing.
         detail: String,
     },
+    /// A web page of another origin asks for a WebSocket, which no browser rule prevents.
+    #[error(
+        "pages of {origin} may not read from here: serve them from the broker's own origin, \
+         and let a proxy in between keep the Host header"
+    )]
+    ForeignOrigin {
+        /// The page's origin, cut.
+        origin: String,
+    },
     /// The broker has as many connections as it may.
     #[error(
         "the broker has as many connections as it may (limits.connections_max); try again in {retry_secs} s"
@@ -81,6 +90,7 @@ impl Error {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
             }
             Error::UpgradeRequired { .. } => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+            Error::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, "foreign_origin"),
             Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, "full"),
             Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
             Error::Closing { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shutdown"),

@@ -133,6 +133,7 @@ async fn websocket_upgrade(
     mut request: HttpRequest,
 ) -> Result<Response, Error> {
     let wishes = Request::parse(Route::WebSocket, request.uri().query(), request.headers())?;
+    refuse_foreign_pages(request.headers())?;
     let mut response = create_response_with_body(&request, Body::empty)
         .map_err(|error| Error::UpgradeRequired { detail: error.to_string() })?;
     if offers_subprotocol(request.headers()) {
@@ -150,6 +151,22 @@ async fn websocket_upgrade(
         drop(connection);
     });
     Ok(response)
+}
+
+/// A browser lets any page open a WebSocket to any address and read what comes: the
+/// same-origin rule does not reach there (RFC 6455, section 10.2). Programs send no
+/// `Origin`.
+fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Error> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let page = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    match (page, host) {
+        (Some((_, page)), Some(host)) if page.eq_ignore_ascii_case(host) => Ok(()),
+        _ => {
+            let origin = String::from_utf8_lossy(origin.as_bytes()).chars().take(100).collect();
+            Err(Error::ForeignOrigin { origin })
+        }
+    }
 }
 
 /// True if the client names the subprotocol; one that names none is served as well.
@@ -272,4 +289,34 @@ async fn not_found(uri: Uri) -> Error {
 
 async fn method_not_allowed(method: Method) -> Error {
     Error::MethodNotAllowed { method: method.as_str().chars().take(20).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_the_same_origin_open_a_websocket() {
+        let asks = |origin: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("broker.example:8080"));
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            }
+            refuse_foreign_pages(&headers).is_ok()
+        };
+        assert!(asks(None), "a program");
+        assert!(asks(Some("http://broker.example:8080")));
+        assert!(asks(Some("https://Broker.example:8080")), "TLS ends at a proxy");
+        for origin in [
+            "http://broker.example",
+            "http://evil.example",
+            "http://broker.example:8080.evil.example",
+            "http://evil.example/broker.example:8080",
+            "null",
+            "",
+        ] {
+            assert!(!asks(Some(origin)), "{origin:?}");
+        }
+    }
 }
