@@ -17,13 +17,17 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::transport::Peer;
+use crate::{
+    telemetry::{Limit, Telemetry},
+    transport::Peer,
+};
 
 /// Wraps a socket; [`Peer::is_stalled`] is set before writing fails.
 #[derive(Debug)]
 pub struct StallGuard<S> {
     inner: S,
     peer: Arc<Peer>,
+    telemetry: Arc<Telemetry>,
     write_stall: Duration,
     /// Runs while a write waits for the client.
     timer: Option<Pin<Box<Sleep>>>,
@@ -31,8 +35,13 @@ pub struct StallGuard<S> {
 
 impl<S> StallGuard<S> {
     /// Guards `inner`, the connection of `peer`.
-    pub fn new(inner: S, peer: Arc<Peer>, write_stall: Duration) -> StallGuard<S> {
-        StallGuard { inner, peer, write_stall, timer: None }
+    pub fn new(
+        inner: S,
+        peer: Arc<Peer>,
+        telemetry: Arc<Telemetry>,
+        write_stall: Duration,
+    ) -> StallGuard<S> {
+        StallGuard { inner, peer, telemetry, write_stall, timer: None }
     }
 
     /// Turns waiting that lasts too long into an error.
@@ -52,7 +61,10 @@ impl<S> StallGuard<S> {
         if timer.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        self.peer.is_stalled.store(true, Ordering::Relaxed);
+        // Counted here and not with the subscriber: an answer that is no stream can stall too.
+        if !self.peer.is_stalled.swap(true, Ordering::Relaxed) {
+            self.telemetry.limit_reached(Limit::WriteStall);
+        }
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client took no bytes for longer than limits.write_stall",
@@ -112,7 +124,8 @@ mod tests {
     ) -> (StallGuard<tokio::io::DuplexStream>, tokio::io::DuplexStream, Arc<Peer>) {
         let (near, far) = tokio::io::duplex(bytes);
         let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
-        (StallGuard::new(near, peer.clone(), Duration::from_secs(20)), far, peer)
+        let telemetry = Arc::new(Telemetry::new());
+        (StallGuard::new(near, peer.clone(), telemetry, Duration::from_secs(20)), far, peer)
     }
 
     #[tokio::test(start_paused = true)]

@@ -161,6 +161,16 @@ impl Subscription {
         self.snapshot = Some((from, self.cursor));
     }
 
+    /// The position before the first value of the snapshot that is still to come; none if
+    /// there is none. Who resumes from here gets all of it, as a snapshot or in replay.
+    pub fn snapshot_position(&self) -> Option<Position> {
+        let (next, end) = self.snapshot?;
+        let window = self.shared.read();
+        let mut values = window.latest.range(next, end);
+        let first = values.find(|record| self.filter.passes(record.name(), record.device()))?;
+        Some(Position { epoch: self.shared.epoch, seq: first.seq().previous() })
+    }
+
     /// Hands over the next part of the snapshot; `false` once there is no more of it.
     ///
     /// A value that is replaced while the snapshot is on its way is not in it: the

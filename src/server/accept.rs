@@ -100,26 +100,31 @@ pub(super) async fn run(
         is_exhausted = false;
         // Over the reserve the socket is closed unheard, which is all there is room for.
         if let Some((admission, permit)) = connections.admit(address.ip()) {
+            if let Err(error) = prepare(&stream) {
+                tracing::debug!(peer = %address, %error, "connection lost before it began");
+                continue;
+            }
             let peer = Arc::new(Peer::new(address));
             let connection = Connection { peer, admission, _permit: Arc::new(permit) };
-            shutdown.spawn(serve(stream, connection, router.clone(), config, shutdown.clone()));
+            let io = StallGuard::new(
+                stream,
+                connection.peer.clone(),
+                connections.telemetry().clone(),
+                config.write_stall,
+            );
+            shutdown.spawn(serve(io, connection, router.clone(), config, shutdown.clone()));
         }
     }
 }
 
 async fn serve(
-    stream: TcpStream,
+    io: StallGuard<TcpStream>,
     connection: Connection,
     router: Router,
     config: Config,
     shutdown: Shutdown,
 ) {
     let address = connection.peer.addr;
-    if let Err(error) = prepare(&stream) {
-        tracing::debug!(peer = %address, %error, "connection lost before it began");
-        return;
-    }
-    let io = StallGuard::new(stream, connection.peer.clone(), config.write_stall);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         router.clone().call(request)

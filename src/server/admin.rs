@@ -83,7 +83,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Error> {
     let separator = if detail.is_empty() { "" } else { ": " };
     let (away, limit) = (away.as_secs(), app.ready_after.as_secs());
     let reason = format!(
-        "the upstream has not been live for {away} s, longer than the {limit} s of server.ready_after; \
+        "the upstream has not been live for {away} s and server.ready_after allows {limit} s; \
          it is {state}{separator}{detail}"
     );
     Err(Error::NotReady { reason })

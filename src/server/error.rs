@@ -139,6 +139,8 @@ impl IntoResponse for Error {
             Error::UpgradeRequired { .. } => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                // RFC 6455, section 4.4: what a client of another version needs to know.
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             _ => {}
         }

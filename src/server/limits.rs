@@ -100,6 +100,11 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Where limits that are reached are counted.
+    pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
     /// The limits.
     pub(super) fn config(&self) -> Config {
         self.config

@@ -3,7 +3,7 @@
 //! Law: a handler reads the request, opens what is asked for and hands it to a
 //! driver. It decides nothing about content.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Router,
@@ -201,11 +201,16 @@ fn open(
 async fn poll_once(
     State(app): State<App>,
     Extension(connection): Extension<Connection>,
+    method: Method,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let request = Request::parse(Route::Poll, query.as_deref(), &headers)?;
-    let timeout = request.timeout.unwrap_or(poll::TIMEOUT_DEFAULT).min(app.poll.timeout_max);
+    let timeout = match method {
+        // Its answer has no body, so there is nothing to wait for.
+        Method::HEAD => Duration::ZERO,
+        _ => request.timeout.unwrap_or(poll::TIMEOUT_DEFAULT).min(app.poll.timeout_max),
+    };
     let events_max = request.limit.unwrap_or(poll::EVENTS_DEFAULT).min(app.poll.events_max);
     let (mut subscription, gap) =
         app.hub.subscribe(request.filter.clone(), &request.start, Transport::Poll, app.clock.now());
@@ -215,15 +220,20 @@ async fn poll_once(
     }
     let mut answer = poll::Answer::new(gap, events_max, app.poll.bytes_max, request.control);
     let deadline = Instant::now() + timeout;
+    let mut is_over = false;
     loop {
         match answer.fill(&mut subscription) {
             Filled::Ready => break,
             Filled::More => tokio::task::yield_now().await,
-            Filled::Empty if subscription.closing().is_some() => break,
-            Filled::Empty => tokio::select! {
-                () = subscription.woken() => {}
-                () = tokio::time::sleep_until(deadline) => break,
-            },
+            // Looked at once more after the timeout: `next` is then past what did not
+            // concern the filter, and so not soon out of the ring.
+            Filled::Empty if is_over || subscription.closing().is_some() => break,
+            Filled::Empty => {
+                is_over = tokio::select! {
+                    () = subscription.woken() => false,
+                    () = tokio::time::sleep_until(deadline) => true,
+                };
+            }
         }
     }
     let text = answer.finish(&subscription, &mut account);
@@ -239,7 +249,11 @@ async fn last(
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let request = Request::parse(Route::Last, query.as_deref(), &headers)?;
-    let mut frames = app.hub.latest(&request.filter, Format::Json).into_iter().peekable();
+    let frames = app.hub.latest(&request.filter, Format::Json);
+    // Each object has a bracket or a comma in front in place of the line feed behind it.
+    let length = frames.iter().map(|frame| frame.len()).sum::<usize>() + 1;
+    let length = HeaderValue::from(length.max("[]".len()));
+    let mut frames = frames.into_iter().peekable();
     let (mut separator, mut is_ended) = (b'[', false);
     let pieces = std::iter::from_fn(move || {
         let mut piece = Vec::new();
@@ -257,7 +271,8 @@ async fn last(
         }
         (!piece.is_empty()).then_some(Ok::<_, Infallible>(piece))
     });
-    Ok((JSON_HEAD, Body::from_stream(tokio_stream::iter(pieces))).into_response())
+    let body = Body::from_stream(tokio_stream::iter(pieces));
+    Ok((JSON_HEAD, [(header::CONTENT_LENGTH, length)], body).into_response())
 }
 
 /// Bytes of `/last` put together at a time. One event may be larger.

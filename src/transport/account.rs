@@ -1,4 +1,4 @@
-//! A subscriber's account: counted while it is served, closed with one log line.
+//! A subscriber's account: counted while it is served, closed with one line of trace.
 //!
 //! Law: presence is a guard. Whatever ends a subscriber, dropping its account
 //! settles the gauges and says why and how much, once.
@@ -14,7 +14,7 @@ use std::{
 use crate::{
     clock::Clock,
     model::{CloseReason, Format, Gap, GapReason, Moment, Transport},
-    telemetry::{Limit, Telemetry},
+    telemetry::Telemetry,
 };
 
 /// The far end of a client connection.
@@ -109,19 +109,20 @@ impl Drop for Account {
     fn drop(&mut self) {
         if self.peer.is_stalled.load(Ordering::Relaxed) {
             self.reason = CloseReason::Slow;
-            self.telemetry.limit_reached(Limit::WriteStall);
         }
         self.telemetry.subscriber_closed(self.transport, self.format, self.reason);
-        if self.transport == Transport::Poll && self.reason == CloseReason::Answered {
-            // A poll is one of many calls: a line for each would drown the others.
-            return;
+        let seconds = self.clock.now().since(self.since).as_secs();
+        let Account { peer, transport, reason, events, bytes, gaps, .. } = self;
+        // A polling client leaves every few seconds: that is no news.
+        if *reason == CloseReason::Answered {
+            tracing::debug!(
+                peer = %peer.addr, %transport, %reason, seconds, events, bytes, gaps, "poll answered"
+            );
+        } else {
+            tracing::info!(
+                peer = %peer.addr, %transport, %reason, seconds, events, bytes, gaps, "subscriber left"
+            );
         }
-        tracing::info!(
-            peer = %self.peer.addr, transport = %self.transport, reason = %self.reason,
-            seconds = self.clock.now().since(self.since).as_secs(),
-            events = self.events, bytes = self.bytes, gaps = self.gaps,
-            "subscriber left"
-        );
     }
 }
 
@@ -131,7 +132,7 @@ mod tests {
     use crate::telemetry::Readings;
 
     #[test]
-    fn a_stalled_client_is_counted_as_slow_and_as_a_limit_reached() {
+    fn a_stalled_client_is_counted_as_slow() {
         let telemetry = Arc::new(Telemetry::new());
         let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
         let clock = Clock::anchored(0);
@@ -142,7 +143,6 @@ mod tests {
         let text = telemetry.render(&Readings::default());
         for sample in [
             "fanlight_subscribers_closed_total{reason=\"slow\"} 1",
-            "fanlight_limits_reached_total{limit=\"write-stall\"} 1",
             "fanlight_subscribers{transport=\"sse\",format=\"message\"} 0",
         ] {
             assert!(text.contains(sample), "{sample}: {text}");

@@ -100,11 +100,19 @@ impl Answer {
             if subscription.position().seq.distance_from(begin) >= LOOKED_AT_MAX {
                 return Filled::More;
             }
-            // One record at a time near the bound: what does not fit stays for the next call.
+            // One record at a time: what does not fit stays for the next call.
             let before = subscription.position();
+            let (text, counts) = (self.events.len(), (self.count, self.delivered, self.bytes));
             match subscription
                 .examine(Budget { records: self.room(), bytes: 1 }, |record| self.push(record))
             {
+                Examined::All | Examined::More if self.bytes > self.bytes_max && counts.0 > 0 => {
+                    // Too large beside the others: it goes alone, in the next answer.
+                    self.events.truncate(text);
+                    (self.count, self.delivered, self.bytes) = counts;
+                    self.next = Some(before);
+                    return Filled::Ready;
+                }
                 Examined::All => break,
                 Examined::More => {}
                 Examined::Gap(gap) if self.gap.is_none() && self.count == 0 => self.gap = Some(gap),

@@ -124,13 +124,13 @@ impl Request {
         let filter = Filter::new(fields.all("prefix"), fields.all("name"), fields.all("device"))
             .map_err(|error| InvalidParameter(error.to_string()))?;
         let after = fields.one("after")?;
-        let requested = fields.one("last_event_id")?;
+        let requested = fields.last("last_event_id");
         let since = fields.one("since")?.map(|text| parse_since(&text)).transpose()?;
         // An empty id is what a client has that never saw one.
         let header = headers.get("last-event-id").map(http::HeaderValue::as_bytes);
         let requested = header
             .filter(|bytes| !bytes.is_empty())
-            .or(requested.as_deref().map(str::as_bytes).filter(|bytes| !bytes.is_empty()))
+            .or(requested.as_deref().map(str::as_bytes))
             .or(after.as_deref().map(str::as_bytes).filter(|bytes| !bytes.is_empty()))
             .map(Requested::parse);
         let start = match (requested, since) {
@@ -207,6 +207,14 @@ impl<'a> Fields<'a> {
             Some(_) => Err(InvalidParameter(format!("`{name}` is given more than once"))),
             None => Ok(value),
         }
+    }
+
+    /// The last value of a parameter that is not empty. Clients that cannot set headers
+    /// add the id they have got to an address that may hold an older one.
+    fn last(&self, name: &'static str) -> Option<String> {
+        let mut values =
+            self.fields.iter().filter(|(field, value)| *field == name && !value.is_empty());
+        values.next_back().map(|(_, value)| value.clone().into_owned())
     }
 
     fn choice(
@@ -336,6 +344,8 @@ mod tests {
         let query = "last_event_id=6n3k2ahq-1&since=earliest";
         assert_eq!(parse(query).unwrap().start, requested("6n3k2ahq-1"));
         assert_eq!(parse("lastEventId=6n3k2ahq-1").unwrap().start, requested("6n3k2ahq-1"));
+        let both = "last_event_id=6n3k2ahq-1&lastEventId=6n3k2ahq-2&last_event_id=";
+        assert_eq!(parse(both).unwrap().start, requested("6n3k2ahq-2"), "the last one given");
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", HeaderValue::from_static("6n3k2ahq-2"));
         let request = Request::parse(Route::Events, Some(query), &headers).unwrap();

@@ -204,16 +204,14 @@ impl Session {
     /// says what was understood.
     pub fn refilter(&mut self, filter: Filter) {
         self.subscription.refilter(filter);
-        self.phase = match self.phase {
+        match self.phase {
+            Phase::Ended(_) => return,
+            // A gap that is still to be told stays to be told, after the hello.
+            Phase::Hello | Phase::Gap => {}
             // What came before the records has been asked for under the old filter.
-            Phase::Snapshot | Phase::Records => {
-                self.snapshot = false;
-                Phase::Hello
-            }
-            // The hello is out, so it takes another to confirm; the gap is told after it.
-            Phase::Gap => Phase::Hello,
-            phase @ (Phase::Hello | Phase::Ended(_)) => phase,
-        };
+            Phase::Snapshot | Phase::Records => self.snapshot = false,
+        }
+        self.phase = Phase::Hello;
     }
 
     /// The subscription, to wait on.
@@ -234,7 +232,8 @@ impl Session {
 
     fn step_snapshot(&mut self, now: Instant) -> Step {
         self.phase = Phase::Records;
-        if !self.snapshot {
+        // After the last event asked for comes nothing, above all no position beyond it.
+        if !self.snapshot || self.events_left == Some(0) {
             return self.step(now);
         }
         let budget = self.budget();
@@ -354,8 +353,7 @@ impl Session {
 
     /// A position that brings a client which is cut off before the first record back to
     /// the same beginning: the one it came with, so that it is told of its gap again; or,
-    /// with a snapshot yet to come, the one before everything, since with an honoured
-    /// position it would get none.
+    /// with a snapshot yet to come, the one before its first value.
     fn beginning(&self, gap: Option<&Gap>) -> Position {
         let epoch = self.subscription.epoch();
         match gap {
@@ -363,7 +361,10 @@ impl Session {
                 let came_with = gap.requested.as_deref().and_then(|text| text.parse().ok());
                 came_with.unwrap_or(Position { epoch, seq: gap.from.previous() })
             }
-            None if self.snapshot => Position { epoch, seq: Seq(0) },
+            None if self.snapshot => self
+                .subscription
+                .snapshot_position()
+                .unwrap_or_else(|| self.subscription.position()),
             None => self.subscription.position(),
         }
     }

@@ -242,11 +242,15 @@ fn a_snapshot_ends_with_the_position() {
     let mut session = world.session(SSE, "snapshot=true");
     let text = world.written(&mut session);
     let (hello, rest) = text.split_once("\n\n").unwrap();
-    assert!(hello.contains("\nid: 00000001-0\n"), "cut off here, it has no snapshot yet: {hello}");
+    assert!(hello.contains("\nid: 00000001-1\n"), "cut off here, it must get all of it: {hello}");
     let checkpoint = "id: 00000001-3\nevent: fanlight.checkpoint\ndata: {}\n\n";
     assert_eq!(rest, event(2, "b") + &event(3, "a") + checkpoint);
     world.publish(&["b"]);
     assert_eq!(world.written(&mut session), event(4, "b"));
+
+    let mut limited = world.session(SSE, "snapshot=true&limit=1");
+    let text = world.written(&mut limited);
+    assert_eq!(text.split_once("\n\n").unwrap().1, event(3, "a") + "END limit");
 
     let mut resuming = world.session(SSE, "snapshot=true&last_event_id=00000001-3");
     let text = world.written(&mut resuming);
