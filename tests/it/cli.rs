@@ -10,7 +10,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::harness::{Process, Stream, folder, get, host, quiet_cloud, raw_until_closed, within};
+use crate::harness::{Process, Stream, folder, get, quiet_cloud, raw_until_closed, within};
 
 /// What a command left behind.
 #[derive(Debug)]
@@ -277,7 +277,7 @@ async fn check_prints_what_is_in_force() {
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = host(taken.local_addr().unwrap());
+    let addr = taken.local_addr().unwrap().to_string();
     for command in [&["serve", LOCAL][..], &["demo"], &["simulate"]] {
         let listen = format!("--listen={addr}");
         let done = run(&[command, &[listen.as_str()]].concat()).await;

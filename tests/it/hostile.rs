@@ -11,8 +11,7 @@ use tokio::{
 };
 
 use crate::harness::{
-    Process, Stream, WebSocket, broker, get, metric, quiet_cloud, raw, raw_until_closed, until,
-    within,
+    Process, Stream, WebSocket, broker, get, metric, quiet_cloud, raw, raw_until_closed, within,
 };
 
 /// A broker as a process of its own (only there are panics counted), live on a cloud, and one
@@ -48,7 +47,7 @@ impl Scene {
         let (message, hello) = Stream::live(addr, "/events").await;
         let (particle, _) = Stream::live(addr, "/events?format=particle").await;
         let mut ndjson = Stream::open(addr, "/events", &[("Accept", "application/x-ndjson")]).await;
-        ndjson.line().await;
+        ndjson.full_line().await;
         let mut websocket = WebSocket::open(addr, "/ws").await;
         websocket.next().await;
         let after = hello.id;
@@ -88,7 +87,7 @@ impl Scene {
                     format!("{{\"fanlight\":\"gap\",\"id\":\"{}\",{}", event.id, &event.data[1..])
                 }
             };
-            assert!(self.ndjson.line().await == line, "{shown:?}");
+            assert!(self.ndjson.full_line().await == line, "{shown:?}");
             assert!(self.websocket.text().await == line, "{shown:?}");
             lines.push(line);
         }

@@ -1,11 +1,25 @@
 //! The broker on real sockets, with the simulated cloud as upstream.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod cli;
 mod harness;
+
+mod smoke;
+
+mod latest;
+mod limits;
+mod ndjson;
+mod poll;
+mod resume;
+mod sse;
+mod websocket;
+mod websocket_end;
+
+mod fanout;
 mod hostile;
 mod restart;
-mod smoke;
+mod shutdown;
 mod tls;
 mod upstream;
-mod websocket_end;
+
+mod admin;
+mod cli;

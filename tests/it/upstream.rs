@@ -658,7 +658,7 @@ async fn every_sample_arrives_byte_for_byte() {
     let (mut message, hello) = Stream::live(addr, "/events").await;
     let (mut particle, _) = Stream::live(addr, "/events?format=particle").await;
     let mut ndjson = Stream::open(addr, "/events", &[("Accept", "application/x-ndjson")]).await;
-    ndjson.line().await;
+    ndjson.full_line().await;
     let mut websocket = WebSocket::open(addr, "/ws").await;
     websocket.next().await;
     subscribers(&broker, 4).await;
@@ -686,7 +686,7 @@ async fn every_sample_arrives_byte_for_byte() {
             assert_eq!(json.as_object_mut().unwrap().remove("name"), Some(name.as_str().into()));
             assert_eq!(json, serde_json::from_str::<Value>(data).unwrap());
             let line = format!("{{\"id\":\"{}\",{}", event.id, &named[1..]);
-            assert_eq!(ndjson.line().await, line);
+            assert_eq!(ndjson.full_line().await, line);
             assert_eq!(websocket.text().await, line);
             lines.push(line);
             next = event.id;

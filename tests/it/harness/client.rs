@@ -37,22 +37,44 @@ impl Answer {
 
 /// `GET path` on a connection of its own.
 pub async fn get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let request = request(path, headers, "close");
-    let text = raw_until_closed(addr, request.as_bytes()).await;
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
-    let head = head.to_lowercase();
-    let body = match header(&head, "transfer-encoding") {
-        Some("chunked") => {
-            let mut dechunker = Dechunker::default();
-            String::from_utf8(dechunker.feed(body.as_bytes())).unwrap()
-        }
-        _ => body.to_owned(),
-    };
-    Answer { status: status(&head), head, body }
+    ask(addr, "GET", path, headers).await
 }
 
-fn request(path: &str, headers: &[(&str, &str)], connection: &str) -> String {
-    let mut text = format!("GET {path} HTTP/1.1\r\nHost: broker\r\nConnection: {connection}\r\n");
+/// `method path` on a connection of its own.
+pub async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let request = request(method, path, headers, "close");
+    let answer = raw_until_closed(addr, request.as_bytes()).await;
+    let (head, body) = answer_in(answer.as_bytes());
+    assert!(!head.is_empty(), "no head: {answer:?}");
+    Answer { status: status(&head), head, body: String::from_utf8(body).unwrap() }
+}
+
+/// Head, in lower case, and body, without its chunk framing, of an answer that may end
+/// anywhere. The head is empty unless it is whole.
+pub fn answer_in(bytes: &[u8]) -> (String, Vec<u8>) {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return (String::new(), Vec::new());
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
+    let is_plain = header(&head, "transfer-encoding") != Some("chunked");
+    let mut dechunker = Dechunker { is_plain, ..Dechunker::default() };
+    let body = dechunker.feed(&bytes[end + 4..]);
+    (head, body)
+}
+
+/// The whole events in the body of an event stream that may end anywhere.
+pub fn events_in(body: &[u8]) -> Vec<Event> {
+    let mut parser = sse_parse::SseParser::new();
+    parser.feed(body);
+    std::iter::from_fn(|| parser.next_event())
+        .map(|event| Event { kind: event.event, data: event.data, id: event.id })
+        .collect()
+}
+
+/// The head of a request.
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)], connection: &str) -> String {
+    let mut text =
+        format!("{method} {path} HTTP/1.1\r\nHost: broker\r\nConnection: {connection}\r\n");
     for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
     }
@@ -82,6 +104,18 @@ pub async fn raw_until_closed(addr: SocketAddr, bytes: &[u8]) -> String {
     let mut answer = Vec::new();
     let _ = within("answer", socket.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Reads until `bytes` holds a whole head, and says where it ends.
+pub async fn read_head(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> usize {
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            return end;
+        }
+        let read = within("head", socket.read_buf(bytes)).await.unwrap();
+        let so_far = String::from_utf8_lossy(bytes);
+        assert!(read > 0, "closed before the head was whole: {so_far:?}");
+    }
 }
 
 /// One event of a stream.
@@ -120,6 +154,8 @@ pub struct Stream {
     events: std::collections::VecDeque<Event>,
     /// Body bytes so far, without chunk framing.
     pub body: Vec<u8>,
+    /// Of them, how many [`Stream::line`] has returned.
+    lined: usize,
     ended: bool,
 }
 
@@ -146,21 +182,11 @@ impl Stream {
             all.clear();
         }
         all.extend(headers);
-        within("send", socket.write_all(request(path, &all, "keep-alive").as_bytes()))
+        within("send", socket.write_all(request("GET", path, &all, "keep-alive").as_bytes()))
             .await
             .unwrap();
         let mut bytes = Vec::new();
-        let head_end = loop {
-            if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at;
-            }
-            let read = within("head", socket.read_buf(&mut bytes)).await.unwrap();
-            assert!(
-                read > 0,
-                "closed before the head was whole: {:?}",
-                String::from_utf8_lossy(&bytes)
-            );
-        };
+        let head_end = read_head(&mut socket, &mut bytes).await;
         let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap().to_lowercase();
         assert_eq!(status(&head), 200, "{head}");
         let is_chunked = header(&head, "transfer-encoding") == Some("chunked");
@@ -171,6 +197,7 @@ impl Stream {
             parser: sse_parse::SseParser::new(),
             events: std::collections::VecDeque::new(),
             body: Vec::new(),
+            lined: 0,
             ended: false,
         };
         stream.feed(&bytes[head_end + 4..]);
@@ -223,6 +250,44 @@ impl Stream {
             events.push(event);
         }
         events
+    }
+
+    /// The next line of the body, without its line feed; none if it ends before.
+    pub async fn line(&mut self) -> Option<String> {
+        loop {
+            let rest = &self.body[self.lined..];
+            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line = String::from_utf8(rest[..end].to_vec()).unwrap();
+                self.lined += end + 1;
+                return Some(line);
+            }
+            if self.ended {
+                assert!(rest.is_empty(), "half a line: {:?}", String::from_utf8_lossy(rest));
+                return None;
+            }
+            self.read().await;
+        }
+    }
+
+    /// The next line that is not blank; fails if the body ends before.
+    pub async fn full_line(&mut self) -> String {
+        loop {
+            match self.line().await {
+                Some(line) if line.is_empty() => {}
+                Some(line) => return line,
+                None => panic!("ended after {:?}", String::from_utf8_lossy(&self.body)),
+            }
+        }
+    }
+
+    /// The same, as JSON.
+    pub async fn object(&mut self) -> Value {
+        serde_json::from_str(&self.full_line().await).unwrap()
+    }
+
+    /// The body so far, as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// Waits until the body holds `text`.
@@ -338,14 +403,35 @@ impl WebSocket {
 
     /// The next message of any kind but pings and pongs.
     pub async fn message(&mut self) -> tungstenite::Message {
-        use futures_util::StreamExt as _;
-        loop {
-            let message = within("a message", self.inner.next()).await;
-            match message.expect("the socket ended without a close frame").unwrap() {
-                tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_) => {}
-                message => return message,
+        // Over all of them: pings that keep coming are no sign of the message.
+        within("a message", async {
+            loop {
+                match self.frame().await {
+                    tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_) => {}
+                    message => return message,
+                }
             }
-        }
+        })
+        .await
+    }
+
+    /// The next message of any kind.
+    pub async fn frame(&mut self) -> tungstenite::Message {
+        use futures_util::StreamExt as _;
+        let message = within("a message", self.inner.next()).await;
+        message.expect("the socket ended without a close frame").unwrap()
+    }
+
+    /// Closes it, and waits until the broker has answered.
+    pub async fn close(mut self) {
+        self.send(tungstenite::Message::Close(None)).await;
+        self.drained().await;
+    }
+
+    /// Reads until the connection ends, which also answers a close of the broker.
+    pub async fn drained(mut self) {
+        use futures_util::StreamExt as _;
+        while let Some(Ok(_)) = within("the end", self.inner.next()).await {}
     }
 
     /// Sends a message.
@@ -360,23 +446,6 @@ impl WebSocket {
             if let tungstenite::Message::Close(Some(frame)) = self.message().await {
                 return (frame.code.into(), frame.reason.to_string());
             }
-        }
-    }
-}
-
-impl Stream {
-    /// The next line of an NDJSON body, taken out of it; blank ones are passed over.
-    pub async fn line(&mut self) -> String {
-        loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.body) {
-                let line: Vec<u8> = self.body.drain(..=end).take(end).collect();
-                if !line.is_empty() {
-                    return String::from_utf8(line).unwrap();
-                }
-                continue;
-            }
-            assert!(!self.ended, "ended within {:?}", String::from_utf8_lossy(&self.body));
-            self.read().await;
         }
     }
 }

@@ -3,9 +3,12 @@
 //!
 //! Law: nothing sleeps to wait. Every wait is for a condition, and ends after
 //! [`PATIENCE`] with what was seen until then.
+// The part of it that one file needs is not what another needs.
+#![allow(dead_code, unreachable_pub)]
 
 mod client;
 mod process;
+pub mod sample;
 mod stub;
 
 use std::{
@@ -24,7 +27,10 @@ use fanlight::{
     simulator::{self, Simulator},
 };
 
-pub use client::{Answer, Event, Stream, WebSocket, get, raw, raw_until_closed};
+pub use client::{
+    Answer, Event, Stream, WebSocket, answer_in, ask, events_in, get, raw, raw_until_closed,
+    read_head, request,
+};
 pub use process::Process;
 pub use stub::Stub;
 
@@ -51,6 +57,35 @@ pub async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T
         }
     })
     .await
+}
+
+/// Waits until asking gives a value. Each question is a request or the like, so the
+/// asking itself takes its time.
+pub async fn eventually<T>(what: &str, mut question: impl AsyncFnMut() -> Option<T>) -> T {
+    within(what, async {
+        loop {
+            if let Some(value) = question().await {
+                return value;
+            }
+        }
+    })
+    .await
+}
+
+/// The value of one sample of `/metrics`, such as `fanlight_gaps_total{reason="evicted"}`.
+pub async fn metric(addr: SocketAddr, sample: &str) -> f64 {
+    let text = get(addr, "/metrics", &[]).await.body;
+    let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {sample} in {text}"))
+}
+
+/// A random generator whose seed is printed, so that a failure can be repeated with
+/// `FANLIGHT_TEST_SEED`.
+pub fn seeded() -> fastrand::Rng {
+    let given = std::env::var("FANLIGHT_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("FANLIGHT_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
 }
 
 /// A simulated cloud that says nothing by itself and limits nobody.
@@ -106,15 +141,22 @@ pub async fn publish_many(cloud: &Simulator, broker: &Broker, name: &str, count:
     .await;
 }
 
+/// Publishes an event whose data is exactly `json`, and waits until the broker has taken
+/// it in.
+pub async fn publish_line(cloud: &Simulator, broker: &Broker, name: &str, json: &str) -> u64 {
+    let tail = broker.hub().status().tail;
+    cloud.publish_line(name, json);
+    until("the event is taken in", || {
+        let now = broker.hub().status().tail;
+        (now > tail).then_some(now.0 - 1)
+    })
+    .await
+}
+
 /// Waits until the broker has `count` subscribers.
 pub async fn subscribers(broker: &Broker, count: usize) {
     until(&format!("{count} subscribers"), || (broker.hub().subscribers() == count).then_some(()))
         .await;
-}
-
-/// Where a test's broker listens, as text.
-pub fn host(addr: SocketAddr) -> String {
-    addr.to_string()
 }
 
 /// A broker in this process on a free port, as soon as it listens, with these flags of
@@ -129,13 +171,6 @@ pub async fn broker_with(flags: &[&str], adjust: impl FnOnce(&mut server::Config
     config.upstream.backoff_max = Duration::from_millis(50);
     adjust(&mut config);
     Broker::start(config, Clock::system()).await.unwrap()
-}
-
-/// The value of a metric, labels included in its name, such as `a_total{reason="x"}`.
-pub async fn metric(addr: SocketAddr, name: &str) -> f64 {
-    let text = get(addr, "/metrics", &[]).await.body;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
 /// A folder of a test's own, empty.

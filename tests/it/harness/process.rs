@@ -9,7 +9,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::within;
+use super::{eventually, get, within};
 
 /// A running command. It is killed when the test drops it.
 pub struct Process {
@@ -56,6 +56,17 @@ impl Process {
         (process, addr)
     }
 
+    /// The same, once its upstream is live.
+    pub async fn serve_live(upstream: &str, flags: &[&str]) -> (Process, SocketAddr) {
+        let (process, addr) = Process::serve(upstream, flags).await;
+        eventually("the upstream is live", async || {
+            let status = get(addr, "/status", &[]).await.json();
+            (status["upstream"]["state"] == "live").then_some(())
+        })
+        .await;
+        (process, addr)
+    }
+
     /// The next line of the trace with this message.
     pub async fn traced(&mut self, message: &str) -> Value {
         loop {
@@ -85,6 +96,11 @@ impl Process {
             self.child.wait().await.unwrap().code()
         })
         .await
+    }
+
+    /// True until it has ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Its process id.
