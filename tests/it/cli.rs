@@ -303,7 +303,7 @@ async fn the_trace_is_for_machines_or_for_people() {
     let arguments =
         ["serve", "--listen=127.0.0.1:0", "--upstream-url", &url, "--trace-format=text"];
     let mut process = Process::start(Process::command(&arguments));
-    cloud.streams(1).await;
+    process.wrote("state=\"live\"").await;
     process.signal("TERM");
     assert_eq!(process.ended().await, Some(0));
     let text = process.trace.join("\n");

@@ -21,8 +21,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The command with `arguments`, in an empty environment but for `HOME`, which is a
-    /// fresh folder's path.
+    /// The command with `arguments`, in an empty environment.
     pub fn command(arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanlight"));
         command
@@ -121,6 +120,15 @@ impl Process {
             return;
         }
         while !is_one(&self.traced("upstream").await) {}
+    }
+
+    /// Waits for a line of the trace that holds `text`, in whatever format.
+    pub async fn wrote(&mut self, text: &str) {
+        while !self.trace.iter().any(|line| line.contains(text)) {
+            let line = within(text, self.stderr.recv()).await;
+            self.trace
+                .push(line.unwrap_or_else(|| panic!("ended without {text:?}: {:#?}", self.trace)));
+        }
     }
 
     /// The next line on standard output that holds `text`.
