@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::{
     hub::{Budget, Examined, Subscription},
@@ -119,8 +119,9 @@ enum Phase {
 #[derive(Default)]
 struct Gathered {
     bytes_max: usize,
-    single: Option<Bytes>,
-    joined: BytesMut,
+    /// What passed, in order; joined once all is there.
+    frames: Vec<Bytes>,
+    bytes: usize,
     /// A record over the bound that came after others. Joined to them it would be copied
     /// for each subscriber; by itself it goes out as the bytes that everyone shares.
     large: Option<Write>,
@@ -528,32 +529,29 @@ impl Gathered {
             *left -= 1;
         }
         let ingested = (is_event && is_live).then(|| record.at());
-        let is_first = self.single.is_none() && self.joined.is_empty();
-        if bytes > self.bytes_max && !is_first {
+        if bytes > self.bytes_max && !self.frames.is_empty() {
             self.large = Some(Write { bytes: frame, events: u64::from(is_event), ingested });
             return bytes;
         }
-        match self.single.take() {
-            // One record goes out as the very bytes that everyone shares.
-            None if is_first => self.single = Some(frame),
-            None => self.joined.extend_from_slice(&frame),
-            Some(first) => {
-                let both = first.len() + bytes;
-                self.joined.reserve((4 * both).min(self.bytes_max).max(both));
-                self.joined.extend_from_slice(&first);
-                self.joined.extend_from_slice(&frame);
-            }
-        }
+        self.frames.push(frame);
+        self.bytes += bytes;
         self.events += u64::from(is_event);
         self.ingested = self.ingested.or(ingested);
         bytes
     }
 
-    fn finish(self) -> Option<Write> {
-        let bytes = match self.single {
-            Some(single) => single,
-            None if self.joined.is_empty() => return None,
-            None => self.joined.freeze(),
+    /// One record goes out as the very bytes that everyone shares. More are joined, after
+    /// the hub's lock is given back and to the byte: a client that does not read holds two
+    /// such buffers, and spare room in them would be held as well.
+    fn finish(mut self) -> Option<Write> {
+        let bytes = match self.frames.as_slice() {
+            [] => return None,
+            [_] => self.frames.swap_remove(0),
+            frames => {
+                let mut joined = Vec::with_capacity(self.bytes);
+                frames.iter().for_each(|frame| joined.extend_from_slice(frame));
+                Bytes::from(joined)
+            }
         };
         Some(Write { bytes, events: self.events, ingested: self.ingested })
     }
