@@ -299,7 +299,9 @@ const INDEX_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; styl
                             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 async fn not_found(uri: Uri) -> Error {
-    Error::NotFound { path: uri.path().chars().take(100).collect() }
+    // CONNECT asks for an authority, which has no path.
+    let asked = if uri.path().is_empty() { uri.to_string() } else { uri.path().to_owned() };
+    Error::NotFound { path: asked.chars().take(100).collect() }
 }
 
 async fn method_not_allowed(method: Method) -> Error {
