@@ -4,6 +4,7 @@
 //! time and says what to write next; it knows no socket. Drivers live in `delivery`.
 
 mod account;
+mod batch;
 pub mod poll;
 pub mod request;
 mod session;
@@ -13,7 +14,10 @@ pub mod websocket;
 use std::time::Duration;
 
 pub use account::{Account, Peer};
-pub use session::{Session, Step, Wire, Write};
+pub use batch::Write;
+pub use session::{Session, Step, Wire};
+
+use batch::Batch;
 
 /// Times and bounds of every stream.
 #[derive(Clone, Debug)]

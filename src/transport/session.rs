@@ -20,14 +20,14 @@ use bytes::Bytes;
 use crate::{
     hub::{Budget, Examined, Subscription},
     model::{
-        CloseReason, Filter, Format, Gap, Moment, Position, Record, Seq,
+        CloseReason, Filter, Format, Gap, Position, Seq,
         frame::{control_json, control_sse},
         json::Object,
         record::Kind,
     },
 };
 
-use super::{Account, Config, request::Request, sse};
+use super::{Account, Batch, Config, Write, request::Request, sse};
 
 /// Records looked at in one step. It bounds how long one reader may hold the hub's
 /// lock: about 0.1 ms.
@@ -71,17 +71,6 @@ pub enum Step {
     End(CloseReason),
 }
 
-/// Bytes to be written.
-#[derive(Debug)]
-pub struct Write {
-    /// The bytes, shared with other subscribers where it is one record.
-    pub bytes: Bytes,
-    /// Events in it.
-    pub events: u64,
-    /// When the oldest live event in it was taken in.
-    pub ingested: Option<Moment>,
-}
-
 /// A subscriber on a stream.
 #[derive(Debug)]
 pub struct Session {
@@ -113,21 +102,6 @@ enum Phase {
     Snapshot,
     Records,
     Ended(CloseReason),
-}
-
-/// What one examination has gathered.
-#[derive(Default)]
-struct Gathered {
-    bytes_max: usize,
-    /// What passed, in order; joined once all is there.
-    frames: Vec<Bytes>,
-    bytes: usize,
-    /// A record over the bound that came after others. Joined to them it would be copied
-    /// for each subscriber; by itself it goes out as the bytes that everyone shares.
-    large: Option<Write>,
-    events: u64,
-    last: Option<Seq>,
-    ingested: Option<Moment>,
 }
 
 // === impl Session ===
@@ -238,15 +212,15 @@ impl Session {
             return self.step(now);
         }
         let budget = self.budget();
-        let mut gathered = Gathered::new(budget.bytes);
+        let mut batch = Batch::new(budget.bytes);
         let Session { subscription, wire, events_left, .. } = self;
         let more = subscription
-            .examine_snapshot(budget, |record| gathered.take(record, *wire, events_left, false));
+            .examine_snapshot(budget, |record| batch.take(record, *wire, events_left, false));
         if more {
             self.phase = Phase::Snapshot;
         }
-        self.held = gathered.large.take();
-        match gathered.finish() {
+        self.held = batch.large.take();
+        match batch.finish() {
             Some(write) => {
                 self.phase = Phase::Snapshot;
                 self.wrote(write, None, now)
@@ -273,18 +247,18 @@ impl Session {
             return self.bye(reason, now);
         }
         let budget = self.budget();
-        let mut gathered = Gathered::new(budget.bytes);
+        let mut batch = Batch::new(budget.bytes);
         let live_from = self.live_from;
         let Session { subscription, wire, events_left, control, .. } = self;
         let examined = subscription.examine(budget, |record| match record.kind() {
             Kind::Control if !*control => 0,
             Kind::Control | Kind::Event => {
-                gathered.take(record, *wire, events_left, record.seq() >= live_from)
+                batch.take(record, *wire, events_left, record.seq() >= live_from)
             }
         });
-        let last = gathered.last;
-        self.held = gathered.large.take();
-        match (gathered.finish(), examined) {
+        let last = batch.last;
+        self.held = batch.large.take();
+        match (batch.finish(), examined) {
             (Some(write), Examined::Gap(gap)) => {
                 // Told next, in its place.
                 self.gap = Some(gap);
@@ -495,65 +469,6 @@ impl Session {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let (min, max) = (ms(self.config.retry_min), ms(self.config.retry_max));
         self.random.u64(min..=max.max(min))
-    }
-}
-
-// === impl Gathered ===
-
-impl Gathered {
-    fn new(bytes_max: usize) -> Gathered {
-        Gathered { bytes_max, ..Gathered::default() }
-    }
-
-    /// Adds a record and says how many bytes it is. Past the limit of events nothing
-    /// is added: the session is about to end.
-    fn take(
-        &mut self,
-        record: &Record,
-        wire: Wire,
-        events_left: &mut Option<u64>,
-        is_live: bool,
-    ) -> usize {
-        if *events_left == Some(0) {
-            return 0;
-        }
-        let format = match wire {
-            Wire::Sse(format) => format,
-            Wire::Ndjson | Wire::WebSocket => Format::Json,
-        };
-        let frame = record.frame(format);
-        let bytes = frame.len();
-        self.last = Some(record.seq());
-        let is_event = record.kind() == Kind::Event;
-        if let Some(left) = events_left.as_mut().filter(|_| is_event) {
-            *left -= 1;
-        }
-        let ingested = (is_event && is_live).then(|| record.at());
-        if bytes > self.bytes_max && !self.frames.is_empty() {
-            self.large = Some(Write { bytes: frame, events: u64::from(is_event), ingested });
-            return bytes;
-        }
-        self.frames.push(frame);
-        self.bytes += bytes;
-        self.events += u64::from(is_event);
-        self.ingested = self.ingested.or(ingested);
-        bytes
-    }
-
-    /// One record goes out as the very bytes that everyone shares. More are joined, after
-    /// the hub's lock is given back and to the byte: a client that does not read holds two
-    /// such buffers, and spare room in them would be held as well.
-    fn finish(mut self) -> Option<Write> {
-        let bytes = match self.frames.as_slice() {
-            [] => return None,
-            [_] => self.frames.swap_remove(0),
-            frames => {
-                let mut joined = Vec::with_capacity(self.bytes);
-                frames.iter().for_each(|frame| joined.extend_from_slice(frame));
-                Bytes::from(joined)
-            }
-        };
-        Some(Write { bytes, events: self.events, ingested: self.ingested })
     }
 }
 

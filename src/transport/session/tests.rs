@@ -5,7 +5,7 @@ use crate::{
     clock::Clock,
     hub::{self, Hub, Publisher},
     log::Log,
-    model::{Epoch, UpstreamState, ring},
+    model::{Epoch, Moment, UpstreamState, ring},
     telemetry::Telemetry,
     transport::{Peer, request::Route},
 };
