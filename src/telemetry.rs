@@ -381,16 +381,16 @@ impl Telemetry {
         self.subscribers[transport as usize][format as usize].decrement(1);
     }
 
-    /// A write with events in it was handed to a connection.
-    pub fn delivered(&self, transport: Transport, events: u64, bytes: usize) {
+    /// Writes with events in them were handed to connections.
+    pub fn delivered(&self, transport: Transport, writes: u64, events: u64, bytes: u64) {
         self.deliveries[transport as usize].increment(events);
-        self.delivered_bytes[transport as usize].increment(bytes as u64);
-        self.batches[transport as usize].increment(1);
+        self.delivered_bytes[transport as usize].increment(bytes);
+        self.batches[transport as usize].increment(writes);
     }
 
-    /// From taking a live event in to handing it to a connection.
-    pub fn delivery_latency(&self, latency: Duration) {
-        self.delivery_latency.record(latency.as_secs_f64());
+    /// From taking a live event in to handing it to a connection, the same for `writes`.
+    pub fn delivery_latency(&self, latency: Duration, writes: usize) {
+        self.delivery_latency.record_many(latency.as_secs_f64(), writes);
     }
 
     /// A subscriber was told of a gap.
@@ -495,7 +495,7 @@ mod tests {
     #[test]
     fn latency_has_buckets() {
         let telemetry = Telemetry::new();
-        telemetry.delivery_latency(Duration::from_millis(3));
+        telemetry.delivery_latency(Duration::from_millis(3), 1);
         telemetry.upkeep();
         let text = telemetry.render(&Readings::default());
         assert!(

@@ -23,14 +23,14 @@ use crate::{
 /// The body of a streamed answer.
 pub struct SessionBody {
     session: Session,
-    wakes: WatchStream<Seq>,
+    wakes: Option<WatchStream<Seq>>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl SessionBody {
     /// A body that delivers what `session` says.
     pub fn new(session: Session) -> SessionBody {
-        let wakes = WatchStream::from_changes(session.subscription().wakes());
+        let wakes = session.subscription().wakes().map(WatchStream::from_changes);
         let timer = Box::pin(tokio::time::sleep_until(Instant::now()));
         SessionBody { session, wakes, timer }
     }
@@ -45,8 +45,9 @@ impl Body for SessionBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
+        let mut turn = this.session.turn();
         loop {
-            match this.session.step(Instant::now().into_std()) {
+            match this.session.step(Instant::now().into_std(), &mut turn) {
                 Step::Write(write) => return Poll::Ready(Some(Ok(Frame::data(write.bytes)))),
                 Step::End(_) => return Poll::Ready(None),
                 Step::Yield => {
@@ -57,10 +58,15 @@ impl Body for SessionBody {
                     this.timer.as_mut().reset(Instant::from_std(until));
                     let is_due = this.timer.as_mut().poll(context).is_ready();
                     // Both are asked, so that both will wake this task.
-                    let is_woken = Pin::new(&mut this.wakes).poll_next(context).is_ready();
+                    let is_woken = match &mut this.wakes {
+                        Some(wakes) => Pin::new(wakes).poll_next(context).is_ready(),
+                        None => false,
+                    };
                     if !is_due && !is_woken {
                         return Poll::Pending;
                     }
+                    // What came since is not in what was prepared before.
+                    turn.finish();
                 }
             }
         }

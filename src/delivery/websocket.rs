@@ -104,7 +104,10 @@ async fn serve(
     let (mut messages, mut messages_since) = (0, Instant::now());
     loop {
         let now = Instant::now();
-        let until = match session.step(now.into_std()) {
+        let mut turn = session.turn();
+        let step = session.step(now.into_std(), &mut turn);
+        drop(turn);
+        let until = match step {
             Step::Write(write) => {
                 // What the library has begun to write must be whole before we write.
                 socket.flush().await.map_err(gone)?;

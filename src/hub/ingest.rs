@@ -97,7 +97,7 @@ impl Publisher {
             return;
         }
         let (mut events, mut controls) = (0, 0);
-        let (concerned, tail) = {
+        let (wakes, tail) = {
             let mut window = self.shared.write();
             for change in self.staged_changes.drain(..) {
                 window.upstream_changed(change);
@@ -119,16 +119,14 @@ impl Publisher {
             self.unslept += events + controls;
             if self.unslept >= window.ring.quarter() {
                 self.unslept = 0;
-                window.groups.wake_all();
+                window.groups.concern_all();
             }
             (window.groups.take_concerned(), tail)
         };
         self.staged_bytes = 0;
         self.telemetry().events_appended.increment(events);
         self.telemetry().controls_appended.increment(controls);
-        for wake in concerned {
-            wake.send_replace(tail);
-        }
+        wakes.wake(tail);
     }
 
     fn lost(&mut self, reason: GapReason, now: Moment) {

@@ -12,6 +12,7 @@
 //!                                                     └ wakes the groups concerned
 //! ```
 
+mod doorbell;
 mod group;
 mod ingest;
 mod latest;
@@ -38,6 +39,8 @@ use crate::{
     telemetry::Telemetry,
 };
 
+pub use doorbell::{Doorbell, News};
+pub use group::GroupId;
 pub use ingest::Publisher;
 pub use subscription::{Budget, Examined, Subscription};
 
@@ -217,6 +220,14 @@ impl Hub {
         Subscription::open(self.shared.clone(), filter, start, transport, now)
     }
 
+    /// A doorbell for a driver of many subscriptions; `wake` wakes it, from any thread.
+    ///
+    /// # Panics
+    /// If there are 64 already.
+    pub fn doorbell(&self, wake: impl Fn() + Send + Sync + 'static) -> Doorbell {
+        Doorbell::new(self.shared.clone(), Box::new(wake))
+    }
+
     /// The newest event of each (name, device) that passes, in order of position.
     pub fn latest(&self, filter: &Filter, format: Format) -> Vec<Bytes> {
         let window = self.shared.read();
@@ -231,7 +242,10 @@ impl Hub {
     /// Tells every subscription to end within `window`; said once, later calls change nothing.
     pub fn close(&self, now: Moment, window: Duration) {
         if self.shared.closing.set(Closing { since: now, window }).is_ok() {
-            self.shared.read().groups.wake_all();
+            let window = self.shared.read();
+            let (wakes, tail) = (window.groups.wakes_of_all(), window.ring.tail());
+            drop(window);
+            wakes.wake(tail);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::model::{
 
 use super::{
     Closing, Shared, Window,
-    group::{Known, Slot},
+    group::{GroupId, Known},
 };
 
 /// How much one [`Subscription::examine`] may do.
@@ -47,13 +47,22 @@ pub enum Examined {
 pub struct Subscription {
     shared: Arc<Shared>,
     id: u64,
-    slot: Slot,
+    group: GroupId,
     filter: Arc<Filter>,
-    woken: watch::Receiver<Seq>,
+    wakes: Wakes,
     cursor: Seq,
     /// The newest values yet to be delivered before the records: `[next, end)`.
     snapshot: Option<(Seq, Seq)>,
     presence: Arc<Presence>,
+}
+
+/// How a subscription learns of news.
+#[derive(Debug)]
+enum Wakes {
+    /// By itself, with its group.
+    Own(watch::Receiver<Seq>),
+    /// With many others, by the doorbell of this number.
+    Doorbell(usize),
 }
 
 /// What others may see of a subscription.
@@ -62,7 +71,7 @@ pub(super) struct Presence {
     pub(super) transport: Transport,
     pub(super) since: Moment,
     cursor: AtomicU64,
-    slot: AtomicU32,
+    group: AtomicU32,
 }
 
 // === impl Subscription ===
@@ -80,18 +89,19 @@ impl Subscription {
         let mut window = shared.write();
         let Resumption { cursor, gap } = start.resolve(&window.ring, now);
         let tail = window.ring.tail();
-        let (slot, filter, woken) = window.groups.join(filter, tail);
+        let (group, filter, woken) = window.groups.join(filter, tail);
         drop(window);
         let presence = Arc::new(Presence {
             transport,
             since: now,
             cursor: AtomicU64::new(cursor.0),
-            slot: AtomicU32::new(slot),
+            group: AtomicU32::new(group.number()),
         });
         let id = shared.next_subscriber();
         shared.subscribers.insert(id, presence.clone());
+        let wakes = Wakes::Own(woken);
         let subscription =
-            Subscription { shared, id, slot, filter, woken, cursor, snapshot: None, presence };
+            Subscription { shared, id, group, filter, wakes, cursor, snapshot: None, presence };
         (subscription, gap)
     }
 
@@ -146,13 +156,26 @@ impl Subscription {
         let mut window = self.shared.write();
         let tail = window.ring.tail();
         // Joined before the old group is left: if both are the same, it lives on.
-        let (slot, filter, woken) = window.groups.join(filter, tail);
-        window.groups.leave(self.slot);
+        let (group, filter, woken) = window.groups.join(filter, tail);
+        window.groups.leave(self.group);
+        match &mut self.wakes {
+            Wakes::Own(own) => *own = woken,
+            Wakes::Doorbell(number) => window.groups.set_doorbell(group, *number, true),
+        }
         drop(window);
-        self.slot = slot;
+        self.group = group;
         self.filter = filter;
-        self.woken = woken;
-        self.presence.slot.store(slot, Ordering::Relaxed);
+        self.presence.group.store(group.number(), Ordering::Relaxed);
+    }
+
+    /// The group of all subscriptions with an equal filter.
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// News ring at a doorbell from now on.
+    pub(super) fn ring_at(&mut self, number: usize) {
+        self.wakes = Wakes::Doorbell(number);
     }
 
     /// Asks for the newest event of each (name, device) that was taken in at `from` or
@@ -208,7 +231,7 @@ impl Subscription {
         let tail = window.ring.tail();
         let (mut records, mut bytes) = (0, 0);
         let examined = loop {
-            if let Known::SkipTo(seq) = window.groups.known(self.slot, self.cursor, tail) {
+            if let Known::SkipTo(seq) = window.groups.known(self.group, self.cursor, tail) {
                 self.cursor = seq;
             }
             if self.cursor >= tail {
@@ -239,7 +262,7 @@ impl Subscription {
                     || self.filter.passes(record.name(), record.device());
                 if passes {
                     bytes += deliver(record);
-                    if let Known::SkipTo(seq) = window.groups.known(self.slot, self.cursor, tail)
+                    if let Known::SkipTo(seq) = window.groups.known(self.group, self.cursor, tail)
                         && seq > self.cursor
                     {
                         break;
@@ -255,26 +278,46 @@ impl Subscription {
         examined
     }
 
+    /// Goes on from `cursor`, with what comes before it examined by another member of the
+    /// group from the same cursor on.
+    pub fn advance(&mut self, cursor: Seq) {
+        self.cursor = cursor;
+        self.presence.cursor.store(cursor.0, Ordering::Relaxed);
+    }
+
+    /// The next seq to examine.
+    pub fn cursor(&self) -> Seq {
+        self.cursor
+    }
+
     /// Completes when records came that concern the filter, or the broker is
-    /// closing; at once if that was so since the last call. Cancel-safe.
+    /// closing; at once if that was so since the last call. Cancel-safe. Never for a
+    /// subscription that is attached to a doorbell.
     pub async fn woken(&mut self) {
-        if self.woken.changed().await.is_err() {
-            // The sender lives as long as the group, and the group as long as we are in it.
-            std::future::pending::<()>().await;
+        if let Wakes::Own(woken) = &mut self.wakes
+            && woken.changed().await.is_ok()
+        {
+            return;
         }
+        // The sender lives as long as the group, and the group as long as we are in it.
+        std::future::pending::<()>().await;
     }
 
     /// The same as a receiver of its own, which counts from the last
-    /// [`Subscription::woken`]; for as long as the filter stays.
-    pub fn wakes(&self) -> watch::Receiver<Seq> {
-        self.woken.clone()
+    /// [`Subscription::woken`]; for as long as the filter stays. None for a subscription
+    /// that is attached to a doorbell.
+    pub fn wakes(&self) -> Option<watch::Receiver<Seq>> {
+        match &self.wakes {
+            Wakes::Own(woken) => Some(woken.clone()),
+            Wakes::Doorbell(_) => None,
+        }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.shared.subscribers.remove(&self.id);
-        self.shared.write().groups.leave(self.slot);
+        self.shared.write().groups.leave(self.group);
     }
 }
 
@@ -285,8 +328,8 @@ impl Presence {
     pub(super) fn lag_events(&self, window: &Window) -> u64 {
         let cursor = Seq(self.cursor.load(Ordering::Relaxed));
         let tail = window.ring.tail();
-        let slot = self.slot.load(Ordering::Relaxed);
-        match window.groups.known_if_present(slot, cursor, tail) {
+        let group = GroupId::from_number(self.group.load(Ordering::Relaxed));
+        match window.groups.known_if_present(group, cursor, tail) {
             Some(Known::SkipTo(seq)) => tail.distance_from(seq.max(cursor)),
             Some(Known::Nothing) => tail.distance_from(cursor),
             None => 0,

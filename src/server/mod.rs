@@ -16,7 +16,7 @@ use crate::{
     log::Log,
     model::{Epoch, Format, Moment, Transport},
     telemetry::Telemetry,
-    transport::{self, Account, poll},
+    transport::{self, Account, Ledger, poll},
     upstream::{self, Upstream},
 };
 
@@ -88,6 +88,7 @@ struct App {
     hub: Hub,
     telemetry: Arc<Telemetry>,
     clock: Clock,
+    ledger: Arc<Ledger>,
     stream: Arc<transport::Config>,
     websocket: websocket::Config,
     poll: poll::Config,
@@ -136,6 +137,7 @@ impl Broker {
             hub,
             telemetry: telemetry.clone(),
             clock: clock.clone(),
+            ledger: Arc::new(Ledger { telemetry: telemetry.clone(), clock: clock.clone() }),
             stream: Arc::new(config.stream),
             websocket: config.websocket,
             poll: config.poll,
@@ -197,12 +199,6 @@ async fn upkeep(telemetry: Arc<Telemetry>, shutdown: Shutdown) {
 
 impl App {
     fn account(&self, connection: &Connection, transport: Transport, format: Format) -> Account {
-        Account::open(
-            self.telemetry.clone(),
-            self.clock.clone(),
-            connection.peer.clone(),
-            transport,
-            format,
-        )
+        Account::open(self.ledger.clone(), connection.peer.clone(), transport, format)
     }
 }

@@ -17,6 +17,8 @@ use crate::{
     telemetry::Telemetry,
 };
 
+use super::Turn;
+
 /// The far end of a client connection.
 #[derive(Debug)]
 pub struct Peer {
@@ -33,11 +35,19 @@ impl Peer {
     }
 }
 
+/// Where every account is kept.
+#[derive(Debug)]
+pub struct Ledger {
+    /// The broker's numbers.
+    pub telemetry: Arc<Telemetry>,
+    /// The broker's clock.
+    pub clock: Clock,
+}
+
 /// One subscriber's totals.
 #[derive(Debug)]
 pub struct Account {
-    telemetry: Arc<Telemetry>,
-    clock: Clock,
+    ledger: Arc<Ledger>,
     peer: Arc<Peer>,
     transport: Transport,
     format: Format,
@@ -51,46 +61,41 @@ pub struct Account {
 impl Account {
     /// Opens an account; the subscriber counts as connected until it is dropped.
     pub fn open(
-        telemetry: Arc<Telemetry>,
-        clock: Clock,
+        ledger: Arc<Ledger>,
         peer: Arc<Peer>,
         transport: Transport,
         format: Format,
     ) -> Account {
-        telemetry.subscriber_opened(transport, format);
-        let since = clock.now();
+        ledger.telemetry.subscriber_opened(transport, format);
+        let since = ledger.clock.now();
         let reason = CloseReason::Gone;
-        Account {
-            telemetry,
-            clock,
-            peer,
-            transport,
-            format,
-            since,
-            events: 0,
-            bytes: 0,
-            gaps: 0,
-            reason,
-        }
+        Account { ledger, peer, transport, format, since, events: 0, bytes: 0, gaps: 0, reason }
     }
 
-    /// A write was handed to the connection. `ingested` is when the oldest live event
-    /// in it had been taken in.
-    pub fn wrote(&mut self, events: u64, bytes: usize, ingested: Option<Moment>) {
+    /// Where this account is kept.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// The far end.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    /// A write was handed to the connection. `ingested` is when the oldest live event in
+    /// it had been taken in.
+    pub fn wrote(&mut self, events: u64, bytes: usize, ingested: Option<Moment>, turn: &mut Turn) {
         self.events += events;
         self.bytes += bytes as u64;
         if events > 0 {
-            self.telemetry.delivered(self.transport, events, bytes);
-        }
-        if let Some(ingested) = ingested {
-            self.telemetry.delivery_latency(self.clock.now().since(ingested));
+            turn.delivered(self.transport, events, bytes, ingested);
         }
     }
 
     /// A gap was declared to the subscriber.
     pub fn gap(&mut self, gap: &Gap) {
         self.gaps += 1;
-        self.telemetry.gap(gap.reason);
+        self.ledger.telemetry.gap(gap.reason);
         if gap.reason == GapReason::Overtaken {
             tracing::info!(
                 peer = %self.peer.addr, from = gap.from.0, to = gap.to.0, oldest = gap.oldest.0,
@@ -110,8 +115,8 @@ impl Drop for Account {
         if self.peer.is_stalled.load(Ordering::Relaxed) {
             self.reason = CloseReason::Slow;
         }
-        self.telemetry.subscriber_closed(self.transport, self.format, self.reason);
-        let seconds = self.clock.now().since(self.since).as_secs();
+        self.ledger.telemetry.subscriber_closed(self.transport, self.format, self.reason);
+        let seconds = self.ledger.clock.now().since(self.since).as_secs();
         let Account { peer, transport, reason, events, bytes, gaps, .. } = self;
         // A polling client leaves every few seconds: that is no news.
         if *reason == CloseReason::Answered {
@@ -136,8 +141,9 @@ mod tests {
         let telemetry = Arc::new(Telemetry::new());
         let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
         let clock = Clock::anchored(0);
+        let ledger = Arc::new(Ledger { telemetry: telemetry.clone(), clock });
         let (transport, format) = (Transport::Sse, Format::Message);
-        let account = Account::open(telemetry.clone(), clock, peer.clone(), transport, format);
+        let account = Account::open(ledger, peer.clone(), transport, format);
         peer.is_stalled.store(true, Ordering::Relaxed);
         drop(account);
         let text = telemetry.render(&Readings::default());

@@ -10,7 +10,7 @@ use crate::model::{Format, Moment, Record, Seq, record::Kind};
 use super::Wire;
 
 /// Bytes to be written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Write {
     /// The bytes, shared with other subscribers where it is one record.
     pub bytes: Bytes,

@@ -9,13 +9,15 @@ pub mod poll;
 pub mod request;
 mod session;
 pub mod sse;
+mod turn;
 pub mod websocket;
 
 use std::time::Duration;
 
-pub use account::{Account, Peer};
+pub use account::{Account, Ledger, Peer};
 pub use batch::Write;
 pub use session::{Session, Step, Wire};
+pub use turn::Turn;
 
 use batch::Batch;
 

@@ -10,7 +10,7 @@ use crate::{
     model::{Format, Gap, Position, Record, frame::control_json, record::Kind},
 };
 
-use super::Account;
+use super::{Account, Turn};
 
 /// Bounds of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +142,8 @@ impl Answer {
         };
         let written = write!(text, "],\"next\":\"{next}\",\"gap\":{}}}", gap.trim_end());
         written.expect("writing to a String cannot fail");
-        account.wrote(self.delivered, text.len(), None);
+        let mut turn = Turn::new(account.ledger().clone());
+        account.wrote(self.delivered, text.len(), None, &mut turn);
         text
     }
 
@@ -186,7 +187,7 @@ mod tests {
             ring,
         },
         telemetry::{Readings, Telemetry},
-        transport::Peer,
+        transport::{Ledger, Peer},
     };
 
     struct World {
@@ -226,7 +227,8 @@ mod tests {
         fn finish(&self, answer: Answer, subscription: &Subscription) -> String {
             let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
             let (clock, telemetry) = (Clock::anchored(0), self.telemetry.clone());
-            let mut account = Account::open(telemetry, clock, peer, Transport::Poll, Format::Json);
+            let ledger = Arc::new(Ledger { telemetry, clock });
+            let mut account = Account::open(ledger, peer, Transport::Poll, Format::Json);
             answer.finish(subscription, &mut account)
         }
 

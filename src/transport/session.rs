@@ -27,7 +27,12 @@ use crate::{
     },
 };
 
-use super::{Account, Batch, Config, Write, request::Request, sse};
+use super::{
+    Account, Batch, Config, Turn, Write,
+    request::Request,
+    sse,
+    turn::{Place, Prepared},
+};
 
 /// Records looked at in one step. It bounds how long one reader may hold the hub's
 /// lock: about 0.1 ms.
@@ -81,9 +86,9 @@ pub struct Session {
     control: bool,
     events_left: Option<u64>,
     /// A large record that goes out next, by itself.
-    held: Option<Write>,
+    held: Option<Box<Write>>,
     phase: Phase,
-    gap: Option<Gap>,
+    gap: Option<Box<Gap>>,
     snapshot: bool,
     /// Records from here on were appended while the subscriber was connected.
     live_from: Seq,
@@ -137,7 +142,7 @@ impl Session {
             events_left: request.limit,
             held: None,
             phase: Phase::Hello,
-            gap,
+            gap: gap.map(Box::new),
             snapshot: snapshot_from.is_some(),
             told: position.seq,
             told_at: now,
@@ -150,27 +155,27 @@ impl Session {
         session
     }
 
-    /// What to do now.
-    pub fn step(&mut self, now: Instant) -> Step {
+    /// What to do now. `turn` is shared by all that the driver steps in one go.
+    pub fn step(&mut self, now: Instant, turn: &mut Turn) -> Step {
         self.notice_closing(now);
         if let Some(write) = self.held.take() {
-            return self.wrote(write, None, now);
+            return self.wrote(*write, None, now, turn);
         }
         match self.phase {
             Phase::Hello => {
                 self.phase = Phase::Gap;
                 let hello = self.hello();
-                self.write_control(hello, now)
+                self.write_control(hello, now, turn)
             }
             Phase::Gap => {
                 self.phase = Phase::Snapshot;
                 match self.gap.take() {
-                    Some(gap) => self.tell_gap(&gap, now),
-                    None => self.step(now),
+                    Some(gap) => self.tell_gap(&gap, now, turn),
+                    None => self.step(now, turn),
                 }
             }
-            Phase::Snapshot => self.step_snapshot(now),
-            Phase::Records => self.step_records(now),
+            Phase::Snapshot => self.step_snapshot(now, turn),
+            Phase::Records => self.step_records(now, turn),
             Phase::Ended(reason) => Step::End(reason),
         }
     }
@@ -189,6 +194,11 @@ impl Session {
         self.phase = Phase::Hello;
     }
 
+    /// A turn for a driver that steps this session alone.
+    pub fn turn(&self) -> Turn {
+        Turn::new(self.account.ledger().clone())
+    }
+
     /// The subscription, to wait on.
     pub fn subscription_mut(&mut self) -> &mut Subscription {
         &mut self.subscription
@@ -205,11 +215,11 @@ impl Session {
         self.phase = Phase::Ended(reason);
     }
 
-    fn step_snapshot(&mut self, now: Instant) -> Step {
+    fn step_snapshot(&mut self, now: Instant, turn: &mut Turn) -> Step {
         self.phase = Phase::Records;
         // After the last event asked for comes nothing, above all no position beyond it.
         if !self.snapshot || self.events_left == Some(0) {
-            return self.step(now);
+            return self.step(now, turn);
         }
         let budget = self.budget();
         let mut batch = Batch::new(budget.bytes);
@@ -219,23 +229,27 @@ impl Session {
         if more {
             self.phase = Phase::Snapshot;
         }
-        self.held = batch.large.take();
+        self.held = batch.large.take().map(Box::new);
         match batch.finish() {
             Some(write) => {
                 self.phase = Phase::Snapshot;
-                self.wrote(write, None, now)
+                self.wrote(write, None, now, turn)
             }
             None if more => Step::Yield,
             None => {
                 self.snapshot = false;
                 // The ids of old values have taken the client back: tell it where it is.
                 let position = self.subscription.position();
-                if self.control { self.tell_checkpoint(position, now) } else { self.step(now) }
+                if self.control {
+                    self.tell_checkpoint(position, now, turn)
+                } else {
+                    self.step(now, turn)
+                }
             }
         }
     }
 
-    fn step_records(&mut self, now: Instant) -> Step {
+    fn step_records(&mut self, now: Instant, turn: &mut Turn) -> Step {
         if self.events_left == Some(0) {
             return self.end(CloseReason::Limit);
         }
@@ -244,43 +258,67 @@ impl Session {
         if let Some((due, reason)) = bye
             && now >= due + BYE_PATIENCE
         {
-            return self.bye(reason, now);
+            return self.bye(reason, now, turn);
         }
-        let budget = self.budget();
-        let mut batch = Batch::new(budget.bytes);
-        let live_from = self.live_from;
-        let Session { subscription, wire, events_left, control, .. } = self;
-        let examined = subscription.examine(budget, |record| match record.kind() {
-            Kind::Control if !*control => 0,
-            Kind::Control | Kind::Event => {
-                batch.take(record, *wire, events_left, record.seq() >= live_from)
-            }
-        });
-        let last = batch.last;
-        self.held = batch.large.take();
-        match (batch.finish(), examined) {
+        let Prepared { write, large, last, examined, .. } = self.examine(turn);
+        self.held = large.map(Box::new);
+        match (write, examined) {
             (Some(write), Examined::Gap(gap)) => {
                 // Told next, in its place.
-                self.gap = Some(gap);
+                self.gap = Some(Box::new(gap));
                 self.phase = Phase::Gap;
-                self.wrote(write, last, now)
+                self.wrote(write, last, now, turn)
             }
-            (Some(write), Examined::All | Examined::More) => self.wrote(write, last, now),
-            (None, Examined::Gap(gap)) => self.tell_gap(&gap, now),
-            (None, Examined::More) => self.checkpoint(now).unwrap_or(Step::Yield),
+            (Some(write), Examined::All | Examined::More) => self.wrote(write, last, now, turn),
+            (None, Examined::Gap(gap)) => self.tell_gap(&gap, now, turn),
+            (None, Examined::More) => self.checkpoint(now, turn).unwrap_or(Step::Yield),
             (None, Examined::All) => {
                 if let Some((_, reason)) = bye {
-                    return self.bye(reason, now);
+                    return self.bye(reason, now, turn);
                 }
-                if let Some(step) = self.checkpoint(now) {
+                if let Some(step) = self.checkpoint(now, turn) {
                     return step;
                 }
                 if now >= self.keepalive_at {
-                    return self.keepalive(now);
+                    return self.keepalive(now, turn);
                 }
                 Step::Wait { until: self.next_deadline() }
             }
         }
+    }
+
+    /// Examines from the cursor on, or goes where another session has gone from the same
+    /// place in the same turn.
+    fn examine(&mut self, turn: &mut Turn) -> Prepared {
+        let cursor = self.subscription.cursor();
+        let is_live = cursor >= self.live_from;
+        let place = Place {
+            group: self.subscription.group(),
+            cursor,
+            wire: self.wire,
+            control: self.control,
+            is_live,
+        };
+        // Who counts its events may have to stop earlier than others.
+        let is_shared = self.events_left.is_none();
+        if is_shared && let Some(prepared) = turn.prepared(&place) {
+            self.subscription.advance(prepared.cursor);
+            return prepared.clone();
+        }
+        let budget = self.budget();
+        let mut batch = Batch::new(budget.bytes);
+        let Session { subscription, wire, events_left, control, .. } = self;
+        let examined = subscription.examine(budget, |record| match record.kind() {
+            Kind::Control if !*control => 0,
+            Kind::Control | Kind::Event => batch.take(record, *wire, events_left, is_live),
+        });
+        let (last, large) = (batch.last, batch.large.take());
+        let cursor = self.subscription.cursor();
+        let prepared = Prepared { write: batch.finish(), large, last, cursor, examined };
+        if is_shared && !matches!(prepared.examined, Examined::Gap(_)) {
+            turn.prepare(place, prepared.clone());
+        }
+        prepared
     }
 
     fn next_deadline(&self) -> Instant {
@@ -309,7 +347,7 @@ impl Session {
     // --- control events ---
 
     fn hello(&mut self) -> String {
-        let position = self.beginning(self.gap.as_ref());
+        let position = self.beginning(self.gap.as_deref());
         let upstream = self.subscription.upstream_state();
         let filter = self.subscription.filter();
         let filter = Object::new()
@@ -344,18 +382,18 @@ impl Session {
         }
     }
 
-    fn tell_gap(&mut self, gap: &Gap, now: Instant) -> Step {
+    fn tell_gap(&mut self, gap: &Gap, now: Instant, turn: &mut Turn) -> Step {
         self.account.gap(gap);
         let id = gap.id(self.subscription.epoch());
         self.told = id.seq;
         let id = if self.snapshot { self.beginning(Some(gap)) } else { id };
         let text = self.render("gap", Some(id), None, |object| gap.fields(object));
-        self.write_control(text, now)
+        self.write_control(text, now, turn)
     }
 
     /// A client with a narrow filter learns how far it is, so that on return it is
     /// not told that it missed what did not concern it.
-    fn checkpoint(&mut self, now: Instant) -> Option<Step> {
+    fn checkpoint(&mut self, now: Instant, turn: &mut Turn) -> Option<Step> {
         let position = self.subscription.position();
         let ahead = position.seq.distance_from(self.told);
         if !self.control || ahead == 0 {
@@ -364,10 +402,10 @@ impl Session {
         }
         let is_due = ahead >= self.subscription.checkpoint_events()
             || now.duration_since(self.told_at) >= self.config.checkpoint_after;
-        is_due.then(|| self.tell_checkpoint(position, now))
+        is_due.then(|| self.tell_checkpoint(position, now, turn))
     }
 
-    fn tell_checkpoint(&mut self, position: Position, now: Instant) -> Step {
+    fn tell_checkpoint(&mut self, position: Position, now: Instant, turn: &mut Turn) -> Step {
         self.told = position.seq;
         let text = match self.wire {
             Wire::Sse(_) => control_sse("checkpoint", Some(&position.to_string()), None, "{}"),
@@ -375,10 +413,10 @@ impl Session {
                 self.render("checkpoint", Some(position), None, |object| object)
             }
         };
-        self.write_control(text, now)
+        self.write_control(text, now, turn)
     }
 
-    fn bye(&mut self, reason: CloseReason, now: Instant) -> Step {
+    fn bye(&mut self, reason: CloseReason, now: Instant, turn: &mut Turn) -> Step {
         let retry_ms = match reason {
             CloseReason::Shutdown => self.random.u64(BYE_RETRY_MS),
             _ => self.retry_ms(),
@@ -389,10 +427,10 @@ impl Session {
         });
         self.account.close(reason);
         self.phase = Phase::Ended(reason);
-        self.write_control(text, now)
+        self.write_control(text, now, turn)
     }
 
-    fn keepalive(&mut self, now: Instant) -> Step {
+    fn keepalive(&mut self, now: Instant, turn: &mut Turn) -> Step {
         let bytes = match self.wire {
             Wire::Sse(_) => Bytes::from_static(sse::KEEPALIVE),
             // Readers of NDJSON skip blank lines; WebSocket has pings of its own.
@@ -403,7 +441,7 @@ impl Session {
             }
         };
         self.reset_keepalive(now);
-        self.account.wrote(0, bytes.len(), None);
+        self.account.wrote(0, bytes.len(), None, turn);
         Step::Write(Write { bytes, events: 0, ingested: None })
     }
 
@@ -433,24 +471,25 @@ impl Session {
 
     /// Writes a control event; to a client that wants none, only the reconnection
     /// time of a hello.
-    fn write_control(&mut self, text: String, now: Instant) -> Step {
+    fn write_control(&mut self, text: String, now: Instant, turn: &mut Turn) -> Step {
         let text = match (self.control, self.wire) {
             (true, _) => text,
             (false, Wire::Sse(_)) if text.starts_with("retry: ") => {
                 text.split_inclusive('\n').next().unwrap_or_default().to_owned()
             }
-            (false, _) => return self.step(now),
+            (false, _) => return self.step(now, turn),
         };
         self.told_at = now;
-        self.wrote(Write { bytes: Bytes::from(text), events: 0, ingested: None }, None, now)
+        let write = Write { bytes: Bytes::from(text), events: 0, ingested: None };
+        self.wrote(write, None, now, turn)
     }
 
-    fn wrote(&mut self, write: Write, last: Option<Seq>, now: Instant) -> Step {
+    fn wrote(&mut self, write: Write, last: Option<Seq>, now: Instant, turn: &mut Turn) -> Step {
         if let Some(last) = last {
             self.told = self.told.max(last);
             self.told_at = now;
         }
-        self.account.wrote(write.events, write.bytes.len(), write.ingested);
+        self.account.wrote(write.events, write.bytes.len(), write.ingested, turn);
         self.reset_keepalive(now);
         Step::Write(write)
     }

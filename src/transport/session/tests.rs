@@ -7,7 +7,7 @@ use crate::{
     log::Log,
     model::{Epoch, Moment, UpstreamState, ring},
     telemetry::Telemetry,
-    transport::{Peer, request::Route},
+    transport::{Ledger, Peer, request::Route},
 };
 
 /// A hub, its writer and a time that only moves when told.
@@ -59,13 +59,8 @@ impl World {
             Moment::default(),
         );
         let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
-        let account = Account::open(
-            self.telemetry.clone(),
-            self.clock.clone(),
-            peer,
-            Transport::Sse,
-            Format::Message,
-        );
+        let ledger = Ledger { telemetry: self.telemetry.clone(), clock: self.clock.clone() };
+        let account = Account::open(Arc::new(ledger), peer, Transport::Sse, Format::Message);
         Session::new(subscription, account, self.config.clone(), wire, &request, gap, self.now)
     }
 
@@ -73,7 +68,7 @@ impl World {
     fn written(&self, session: &mut Session) -> String {
         let mut text = String::new();
         loop {
-            match session.step(self.now) {
+            match session.step(self.now, &mut session.turn()) {
                 Step::Write(write) => text.push_str(std::str::from_utf8(&write.bytes).unwrap()),
                 Step::Yield => {}
                 Step::Wait { until } => {
@@ -122,10 +117,11 @@ fn one_event_is_the_shared_bytes() {
     let mut sessions = [world.session(SSE, ""), world.session(SSE, "")];
     sessions.iter_mut().for_each(|session| drop(world.written(session)));
     world.publish(&["a"]);
-    let addresses = sessions.each_mut().map(|session| match session.step(world.now) {
-        Step::Write(write) => write.bytes.as_ptr(),
-        step => panic!("{step:?}"),
-    });
+    let addresses =
+        sessions.each_mut().map(|session| match session.step(world.now, &mut session.turn()) {
+            Step::Write(write) => write.bytes.as_ptr(),
+            step => panic!("{step:?}"),
+        });
     assert_eq!(addresses[0], addresses[1]);
 }
 
@@ -268,7 +264,7 @@ fn a_batch_is_bounded_and_a_large_record_goes_alone() {
     world.publisher.event("huge", &"x".repeat(100_000), Moment::default());
     world.publisher.commit();
     let mut sizes = Vec::new();
-    while let Step::Write(write) = session.step(world.now) {
+    while let Step::Write(write) = session.step(world.now, &mut session.turn()) {
         sizes.push(write.events);
     }
     assert_eq!(sizes, [2, 2, 2, 2, 2, 1]);
@@ -282,7 +278,7 @@ fn goodbyes_are_spread_over_the_window() {
     world.hub.close(Moment::default(), Duration::from_secs(10));
     // Each draws its time once, however often it is asked meanwhile.
     for _ in 0..50 {
-        sessions.iter_mut().for_each(|session| drop(session.step(world.now)));
+        sessions.iter_mut().for_each(|session| drop(session.step(world.now, &mut session.turn())));
     }
     let mut said = [0; 11];
     for count in &mut said {
@@ -348,7 +344,10 @@ fn a_new_filter_right_after_the_hello_is_confirmed_too() {
     world.publish(&["b", "b", "b"]);
     for query in ["name=a", "name=a&last_event_id=00000001-0"] {
         let mut session = world.session(Wire::WebSocket, query);
-        assert!(matches!(session.step(world.now), Step::Write(_)), "the first hello");
+        assert!(
+            matches!(session.step(world.now, &mut session.turn()), Step::Write(_)),
+            "the first hello"
+        );
         session.refilter(Filter::new(vec![], vec!["b".into()], vec![]).unwrap());
         let text = world.written(&mut session);
         assert!(
@@ -370,8 +369,8 @@ fn a_large_record_behind_others_is_shared_not_copied() {
     world.publisher.event("small", "y", Moment::default());
     world.publisher.commit();
     let mut reader = world.session(SSE, "since=earliest");
-    assert!(matches!(reader.step(world.now), Step::Write(_)), "the hello");
-    let written = |session: &mut Session| match session.step(world.now) {
+    assert!(matches!(reader.step(world.now, &mut reader.turn()), Step::Write(_)), "the hello");
+    let written = |session: &mut Session| match session.step(world.now, &mut session.turn()) {
         Step::Write(write) => (write.bytes, write.events),
         step => panic!("{step:?}"),
     };
@@ -380,7 +379,7 @@ fn a_large_record_behind_others_is_shared_not_copied() {
     let [limited, websocket] = &mut sessions;
     let (small, huge) = (written(limited).0, written(limited).0);
     assert_eq!((small.as_ptr(), huge.as_ptr()), (all[0].0.as_ptr(), all[1].0.as_ptr()));
-    assert!(matches!(limited.step(world.now), Step::End(CloseReason::Limit)));
+    assert!(matches!(limited.step(world.now, &mut limited.turn()), Step::End(CloseReason::Limit)));
     assert!(written(websocket).0.len() < 100 && written(websocket).0.len() > 100_000);
 }
 
@@ -414,14 +413,50 @@ fn a_write_knows_its_oldest_live_event() {
     let mut world = World::new(100);
     world.publish(&["old"]);
     let mut session = world.session(SSE, "control=off&since=earliest");
-    let at = |mono_us| Moment { wall_ms: 0, mono_us };
-    for mono_us in [3, 4] {
-        world.publisher.event("a", "{}", at(mono_us));
+    let mut publish = |world: &mut World, monos_us: &[u64]| {
+        for mono_us in monos_us {
+            world.publisher.event("a", "{}", Moment { wall_ms: 0, mono_us: *mono_us });
+        }
+        world.publisher.commit();
+        let Step::Write(write) = session.step(world.now, &mut session.turn()) else {
+            panic!("there are events")
+        };
+        (write.events, write.ingested.map(|at| at.mono_us))
+    };
+    assert_eq!(publish(&mut world, &[3]), (0, None), "the reconnection time");
+    assert_eq!(publish(&mut world, &[4]), (3, None), "it begins with what is replayed");
+    assert_eq!(publish(&mut world, &[5, 6]), (2, Some(5)));
+}
+
+#[test]
+fn sessions_at_the_same_place_share_a_prepared_write() {
+    let mut world = World::new(1000);
+    let mut sessions =
+        ["", "", "control=off", "limit=9", "prefix=a"].map(|query| world.session(SSE, query));
+    let mut turn = sessions[0].turn();
+    for session in &mut sessions {
+        assert!(matches!(session.step(world.now, &mut turn), Step::Write(_)), "a hello");
+        let waits = matches!(session.step(world.now, &mut turn), Step::Wait { .. });
+        assert!(waits, "nothing has come");
     }
-    world.publisher.commit();
-    session.step(world.now);
-    let Step::Write(write) = session.step(world.now) else { panic!("there are events") };
-    assert_eq!((write.events, write.ingested), (3, Some(at(3))), "the replayed one is not live");
+    turn.finish();
+    world.publish(&["a", "a"]);
+    let writes = sessions.each_mut().map(|session| match session.step(world.now, &mut turn) {
+        Step::Write(write) => write.bytes,
+        step => panic!("{step:?}"),
+    });
+    assert_eq!(writes[0].as_ptr(), writes[1].as_ptr(), "prepared once");
+    for (number, write) in writes.iter().enumerate().skip(2) {
+        assert_ne!(writes[0].as_ptr(), write.as_ptr(), "session {number} stands elsewhere");
+        assert_eq!(writes[0], *write, "session {number}");
+    }
+    // What comes within the turn is for the next one, which the hub asks for.
+    world.publish(&["a"]);
+    assert!(matches!(sessions[0].step(world.now, &mut turn), Step::Write(_)), "looked first");
+    assert!(matches!(sessions[1].step(world.now, &mut turn), Step::Write(_)), "and so does this");
+    turn.finish();
+    let positions = sessions.each_ref().map(|session| session.subscription().cursor().0);
+    assert_eq!(positions, [4, 4, 3, 3, 3]);
 }
 
 #[test]
@@ -469,8 +504,10 @@ fn a_new_filter_ends_a_snapshot_on_its_way() {
     world.config = Arc::new(Config { batch_bytes_max: 1, ..(*world.config).clone() });
     world.publish(&["a", "b", "c"]);
     let mut session = world.session(Wire::WebSocket, "snapshot=true");
-    session.step(world.now);
-    let Step::Write(first) = session.step(world.now) else { panic!("there is a snapshot") };
+    session.step(world.now, &mut session.turn());
+    let Step::Write(first) = session.step(world.now, &mut session.turn()) else {
+        panic!("there is a snapshot")
+    };
     assert_eq!(first.events, 1);
     session.refilter(Filter::all());
     let text = world.written(&mut session);
