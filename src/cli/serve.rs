@@ -43,9 +43,6 @@ pub(super) fn serve(
     }
     let config = settings::broker(loaded)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(shards) = loaded.count_opt("delivery.shards") {
-        runtime.worker_threads(shards);
-    }
     let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
     let served = runtime.block_on(serve_until_signal(loaded, config, announce));
     // Nothing is left that is worth waiting for: a name look-up cannot be cancelled.
@@ -69,7 +66,9 @@ async fn serve_until_signal(
     };
     let broker = Broker::start(config, Clock::system()).await.map_err(|error| match error {
         StartError::Upstream(error) => Failure::Usage(error.to_string()),
-        error @ StartError::Listen { .. } => Failure::Failed(error.into()),
+        error @ (StartError::Listen { .. } | StartError::Shards { .. }) => {
+            Failure::Failed(error.into())
+        }
     })?;
     count_panics(&broker);
     tracing::info!(

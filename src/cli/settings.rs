@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     config::Loaded,
-    delivery::websocket,
+    delivery::WebSocketConfig,
     hub,
     model::ring,
     server::{AcceptConfig, Config, LimitsConfig, connections_max_auto},
@@ -20,6 +20,9 @@ use crate::{
 };
 
 use super::Failure;
+
+/// Bound of `delivery.shards`: bits in a group's set of doorbells.
+pub const SHARDS_MAX: usize = 64;
 
 /// Time a WebSocket's closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,12 +64,13 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
             checkpoint_after: loaded.duration("stream.checkpoint_after"),
             age_max: (age_max > Duration::ZERO).then_some(age_max),
         },
-        websocket: websocket::Config {
+        websocket: WebSocketConfig {
             ping_interval: loaded.duration("websocket.ping_interval"),
             pong_timeout: loaded.duration("websocket.pong_timeout"),
             message_bytes_max: loaded.size("websocket.message_bytes_max"),
             close_timeout: CLOSE_TIMEOUT,
         },
+        shards: loaded.count_opt("delivery.shards").unwrap_or_else(cores),
         poll: poll::Config {
             timeout_max: loaded.duration("poll.timeout_max"),
             events_max: loaded.count("poll.events_max"),
@@ -85,6 +89,11 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
         drain_window: loaded.duration("server.drain_window"),
         ready_after: loaded.duration("server.ready_after"),
     })
+}
+
+/// Shards where none are configured: one for each core.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS_MAX)
 }
 
 /// The upstream's part. For source `demo` the address is filled in once the simulation

@@ -270,9 +270,9 @@ pub(super) fn rows() -> Vec<Setting> {
         row(
             "delivery",
             "shards",
-            CountOrAuto { min: 1, max: 256 },
+            CountOrAuto { min: 0, max: 64 },
             Text("auto"),
-            "Threads that serve and deliver; auto is the number of cores",
+            "Threads that own subscribers' sockets; auto is the number of cores",
         ),
         row(
             "server",

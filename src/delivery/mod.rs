@@ -2,10 +2,23 @@
 //!
 //! Law: a driver decides nothing about content. It asks the session what to write,
 //! waits as long as it says, and gives way when the socket is full.
+//!
+//! ```text
+//!  Session ─┬─▶ shard      sockets taken over from hyper, many to a thread: plain HTTP/1.1
+//!           └─▶ body       through hyper: what is encrypted or multiplexed
+//!               websocket  the same for WebSockets
+//! ```
 
 mod body;
+mod conversation;
+mod framing;
+mod handover;
+pub mod shard;
 mod stall;
 pub mod websocket;
 
 pub use body::SessionBody;
+pub use conversation::Config as WebSocketConfig;
+pub use framing::Framing;
+pub use handover::{Handover, HandoverBody, HandoverIo, Offer};
 pub use stall::StallGuard;

@@ -44,6 +44,11 @@ impl<S> StallGuard<S> {
         StallGuard { inner, peer, telemetry, write_stall, timer: None }
     }
 
+    /// The socket itself.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
     /// Turns waiting that lasts too long into an error.
     fn guard<T>(
         &mut self,

@@ -4,16 +4,33 @@
 //! an end. The stock loop has no time for the head, no cap, and never ends while a
 //! stream is open.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Future as _, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use axum::Router;
+use bytes::Bytes;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::Service as _;
 
-use crate::{delivery::StallGuard, transport::Peer};
+use crate::{
+    delivery::{
+        Handover, HandoverIo, Offer, StallGuard, WebSocketConfig,
+        shard::{Arrival, Shards},
+        websocket,
+    },
+    transport::Peer,
+};
 
 use super::{
     limits::{Admission, Connections, Permit},
@@ -51,9 +68,24 @@ pub(super) struct Connection {
     pub(super) peer: Arc<Peer>,
     /// What it may do.
     pub(super) admission: Admission,
-    /// Its place, held for as long as anyone knows the connection: a WebSocket lives on
-    /// after the end of HTTP.
-    _permit: Arc<Permit>,
+    /// Where a handler offers a session that is to leave HTTP.
+    pub(super) handover: Arc<Handover>,
+}
+
+/// What a connection holds to its end, in HTTP or after it.
+#[derive(Debug)]
+pub(super) struct Place {
+    _permit: Permit,
+    _running: TaskTrackerToken,
+}
+
+/// Where connections go that leave HTTP.
+#[derive(Clone, Debug)]
+pub(super) struct Exits {
+    /// None if what can be is served through hyper.
+    pub(super) shards: Option<Arc<Shards<Place>>>,
+    /// For WebSockets that no shard takes.
+    pub(super) websocket: WebSocketConfig,
 }
 
 /// A port that listens, with the buffers its connections inherit.
@@ -74,6 +106,7 @@ pub(super) async fn run(
     listener: TcpListener,
     router: Router,
     connections: Arc<Connections>,
+    exits: Exits,
     config: Config,
     shutdown: Shutdown,
 ) {
@@ -105,14 +138,19 @@ pub(super) async fn run(
                 continue;
             }
             let peer = Arc::new(Peer::new(address));
-            let connection = Connection { peer, admission, _permit: Arc::new(permit) };
+            let handover = Arc::new(Handover::default());
+            let connection = Connection { peer, admission, handover };
+            let place = Place { _permit: permit, _running: shutdown.token() };
             let io = StallGuard::new(
                 stream,
                 connection.peer.clone(),
                 connections.telemetry().clone(),
                 config.write_stall,
             );
-            shutdown.spawn(serve(io, connection, router.clone(), config, shutdown.clone()));
+            let router = router.clone();
+            let serving =
+                serve(io, connection, place, router, exits.clone(), config, shutdown.clone());
+            shutdown.spawn(serving);
         }
     }
 }
@@ -120,32 +158,65 @@ pub(super) async fn run(
 async fn serve(
     io: StallGuard<TcpStream>,
     connection: Connection,
+    place: Place,
     router: Router,
+    exits: Exits,
     config: Config,
     shutdown: Shutdown,
 ) {
     let address = connection.peer.addr;
+    let handover = connection.handover.clone();
+    let io = TokioIo::new(HandoverIo::new(io, handover.clone()));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
-        router.clone().call(request)
+        // On the heap, so that the connection can be taken apart.
+        Box::pin(router.clone().call(request))
     });
-    let serving = http1::Builder::new()
+    let mut serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(config.header_timeout)
         .max_buf_size(config.header_bytes_max)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = shutdown.finishing() => {
+        .serve_connection(io, service);
+    let mut finishing = pin!(shutdown.finishing());
+    let mut is_finishing = false;
+    let ended = poll_fn(|context| {
+        if !is_finishing && finishing.as_mut().poll(context).is_ready() {
+            is_finishing = true;
             // Idle connections end now, streams with their goodbye.
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            Pin::new(&mut serving).graceful_shutdown();
         }
-    };
+        match Pin::new(&mut serving).poll(context) {
+            Poll::Pending if handover.is_ready() => Poll::Ready(Ok(())),
+            poll => poll,
+        }
+    })
+    .await;
     if let Err(error) = ended {
         tracing::debug!(peer = %address, %error, "connection ended");
+        return;
+    }
+    let Some(offer) = handover.take() else { return };
+    let parts = serving.into_parts();
+    let io = parts.io.into_inner().into_inner();
+    leave_http(io, offer, parts.read_buf, place, exits).await;
+}
+
+/// Brings a session and its socket to what will drive it.
+async fn leave_http(
+    io: StallGuard<TcpStream>,
+    offer: Offer,
+    read_ahead: Bytes,
+    place: Place,
+    exits: Exits,
+) {
+    let Some(shards) = exits.shards else {
+        websocket::drive(io, read_ahead, offer.session, exits.websocket).await;
+        drop(place);
+        return;
+    };
+    match io.into_inner().into_std() {
+        Ok(socket) => shards.adopt(Arrival { socket, offer, read_ahead, place }),
+        Err(error) => tracing::error!(%error, "cannot take a connection over: it is closed"),
     }
 }
 

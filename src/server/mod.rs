@@ -11,7 +11,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     clock::Clock,
-    delivery::websocket,
+    delivery::{
+        WebSocketConfig,
+        shard::{self, Shards},
+    },
     hub::{self, Hub},
     log::Log,
     model::{Epoch, Format, Moment, Transport},
@@ -24,7 +27,7 @@ pub use accept::Config as AcceptConfig;
 pub use limits::{Config as LimitsConfig, connections_max_auto};
 pub use shutdown::Shutdown;
 
-use accept::Connection;
+use accept::{Connection, Exits, Place};
 use limits::Connections;
 
 /// Everything a broker is made of.
@@ -39,7 +42,10 @@ pub struct Config {
     /// Times and bounds of streams.
     pub stream: transport::Config,
     /// Times and bounds of WebSockets.
-    pub websocket: websocket::Config,
+    pub websocket: WebSocketConfig,
+    /// Threads that own sockets and write to them, at most 64; 0 for none, so that all is
+    /// delivered through hyper.
+    pub shards: usize,
     /// Bounds of polls.
     pub poll: poll::Config,
     /// Bounds of the ring and the newest values.
@@ -62,6 +68,12 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The system has no room for a thread.
+    #[error("cannot start the threads that deliver (setting delivery.shards): {error}")]
+    Shards {
         /// Why.
         error: io::Error,
     },
@@ -90,7 +102,7 @@ struct App {
     clock: Clock,
     ledger: Arc<Ledger>,
     stream: Arc<transport::Config>,
-    websocket: websocket::Config,
+    shards: Option<Arc<Shards<Place>>>,
     poll: poll::Config,
     connections: Arc<Connections>,
     upstream: Arc<upstream::Stats>,
@@ -133,13 +145,28 @@ impl Broker {
         let (hub, publisher) = Hub::new(config.hub, log, telemetry.clone(), started);
         let shutdown = Shutdown::new();
         let upstream = Arc::new(upstream::Stats::default());
+        let ledger = Arc::new(Ledger { telemetry: telemetry.clone(), clock: clock.clone() });
+        let shards = match config.shards {
+            0 => None,
+            count => {
+                let config = shard::Config {
+                    count,
+                    write_stall: config.accept.write_stall,
+                    websocket: config.websocket.clone(),
+                };
+                let shards = Shards::start(&config, &hub, &ledger)
+                    .map_err(|error| StartError::Shards { error })?;
+                Some(Arc::new(shards))
+            }
+        };
+        let exits = Exits { shards: shards.clone(), websocket: config.websocket };
         let app = App {
             hub,
             telemetry: telemetry.clone(),
             clock: clock.clone(),
-            ledger: Arc::new(Ledger { telemetry: telemetry.clone(), clock: clock.clone() }),
+            ledger,
             stream: Arc::new(config.stream),
-            websocket: config.websocket,
+            shards,
             poll: config.poll,
             connections: Arc::new(Connections::new(config.limits, telemetry.clone())),
             upstream: upstream.clone(),
@@ -156,6 +183,7 @@ impl Broker {
             listener,
             routes::router(app.clone()),
             app.connections.clone(),
+            exits,
             config.accept,
             shutdown.clone(),
         ));
@@ -183,7 +211,8 @@ impl Broker {
         let subscribers = u32::try_from(self.app.hub.subscribers()).unwrap_or(u32::MAX);
         let stagger = GOODBYE_SPACING.saturating_mul(subscribers).min(self.drain_window);
         self.app.hub.close(self.app.clock.now(), stagger);
-        self.app.shutdown.run(self.drain_window).await
+        let cut_rest = || self.app.shards.iter().for_each(|shards| shards.stop());
+        self.app.shutdown.run(self.drain_window, cut_rest).await
     }
 }
 
@@ -198,6 +227,11 @@ async fn upkeep(telemetry: Arc<Telemetry>, shutdown: Shutdown) {
 }
 
 impl App {
+    /// True if sockets leave HTTP for a shard.
+    fn has_shards(&self) -> bool {
+        self.shards.is_some()
+    }
+
     fn account(&self, connection: &Connection, transport: Transport, format: Format) -> Account {
         Account::open(self.ledger.clone(), connection.peer.clone(), transport, format)
     }

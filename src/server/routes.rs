@@ -13,13 +13,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use crate::{
-    delivery::{SessionBody, websocket},
+    delivery::{Framing, HandoverBody, SessionBody},
     model::{CloseReason, Format, Transport},
     transport::{
         Session, Wire,
@@ -112,6 +112,8 @@ fn refuse(error: Error, headers: &HeaderMap) -> Response {
 async fn events(
     State(app): State<App>,
     Extension(connection): Extension<Connection>,
+    method: Method,
+    version: Version,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
@@ -123,14 +125,25 @@ async fn events(
         (Wire::Sse(request.format), Transport::Sse, sse::head())
     };
     let session = open(&app, &connection, &request, wire, transport);
-    Ok((head, Body::new(SessionBody::new(session))).into_response())
+    // A head alone has no body that could be handed over.
+    if !app.has_shards() || method == Method::HEAD {
+        return Ok((head, Body::new(SessionBody::new(session))).into_response());
+    }
+    let framing = match version {
+        Version::HTTP_11 => Framing::Chunked,
+        _ => Framing::Plain,
+    };
+    let body = HandoverBody::new(session, framing, connection.handover.clone());
+    // No second request can follow: the socket has left HTTP by then.
+    let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+    Ok((head, close, Body::new(body)).into_response())
 }
 
 /// `GET /ws`: the WebSocket handshake. The library checks it and makes the answer.
 async fn websocket_upgrade(
     State(app): State<App>,
     Extension(connection): Extension<Connection>,
-    mut request: HttpRequest,
+    request: HttpRequest,
 ) -> Result<Response, Error> {
     let wishes = Request::parse(Route::WebSocket, request.uri().query(), request.headers())?;
     refuse_foreign_pages(request.headers())?;
@@ -140,16 +153,8 @@ async fn websocket_upgrade(
         let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
-    let upgrade = hyper::upgrade::on(&mut request);
     let session = open(&app, &connection, &wishes, Wire::WebSocket, Transport::WebSocket);
-    let config = app.websocket.clone();
-    app.shutdown.spawn(async move {
-        // Fails if the client leaves before its handshake is answered.
-        if let Ok(upgraded) = upgrade.await {
-            websocket::drive(upgraded, session, config).await;
-        }
-        drop(connection);
-    });
+    connection.handover.offer_upgrade(session);
     Ok(response)
 }
 

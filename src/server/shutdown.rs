@@ -10,7 +10,10 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 /// Tells tasks to finish, then to stop, and waits for them. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,11 @@ impl Shutdown {
         });
     }
 
+    /// Counts as running for as long as it is held.
+    pub fn token(&self) -> TaskTrackerToken {
+        self.tasks.token()
+    }
+
     /// Completes when tasks are to finish.
     pub async fn finishing(&self) {
         self.finish.cancelled().await;
@@ -47,14 +55,15 @@ impl Shutdown {
         self.finish.clone()
     }
 
-    /// Tells every task to finish, and stops those that have not after `window`.
-    /// Returns how many had to be stopped.
-    pub async fn run(&self, window: Duration) -> usize {
+    /// Tells every task to finish, and stops those that have not after `window`; `cut_rest` is
+    /// called then to end what runs elsewhere. Returns how many had to be stopped.
+    pub async fn run(&self, window: Duration, cut_rest: impl FnOnce()) -> usize {
         self.finish.cancel();
         self.tasks.close();
         let finished = tokio::time::timeout(window, self.tasks.wait()).await;
         let cut = if finished.is_ok() { 0 } else { self.tasks.len() };
         self.stop.cancel();
+        cut_rest();
         self.tasks.wait().await;
         cut
     }
@@ -71,7 +80,7 @@ mod tests {
         shutdown.spawn(std::future::pending());
         let finishing = shutdown.clone();
         shutdown.spawn(async move { finishing.finishing().await });
-        assert_eq!(shutdown.run(Duration::from_secs(10)).await, 1);
+        assert_eq!(shutdown.run(Duration::from_secs(10), || ()).await, 1);
         assert_eq!(started.elapsed(), Duration::from_secs(10));
     }
 
@@ -81,7 +90,7 @@ mod tests {
         let started = tokio::time::Instant::now();
         let finishing = shutdown.clone();
         shutdown.spawn(async move { finishing.finishing().await });
-        assert_eq!(shutdown.run(Duration::from_secs(10)).await, 0);
+        assert_eq!(shutdown.run(Duration::from_secs(10), || ()).await, 0);
         assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }

@@ -209,6 +209,11 @@ impl Session {
         &self.subscription
     }
 
+    /// The subscriber's totals, and where they are kept.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// The driver ends the connection for a reason of its own.
     pub fn close(&mut self, reason: CloseReason) {
         self.account.close(reason);

@@ -1,0 +1,169 @@
+//! The reading side of a WebSocket in a shard, which the library does.
+//!
+//! Law: the library reads from the socket and writes into memory: what it has to say goes
+//! out between our own frames, never inside one.
+
+use std::{
+    io::{self, Read},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{
+    Error, Message,
+    protocol::{Role, WebSocketContext},
+};
+
+use crate::model::{CloseReason, Filter};
+
+use super::super::conversation::{self, Conversation, Due, End};
+
+/// A WebSocket's client, as far as it talks.
+#[derive(Debug)]
+pub(super) struct Talk {
+    context: WebSocketContext,
+    conversation: Conversation,
+    /// The library lost its place in what the client sends: it must not read on.
+    is_broken: bool,
+}
+
+/// Bytes read from one client in a row. A client that sends more than that at once has to
+/// wait for its turn, as all do.
+const HEARD_BYTES_MAX: usize = 16 << 10;
+
+/// What a client had to say.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// What answers it: pongs, a closing handshake.
+    pub(super) answers: Bytes,
+    /// It may have more to say.
+    pub(super) more: bool,
+    /// Why it is over, if it is.
+    pub(super) end: Option<End>,
+}
+
+/// Reads from the socket, writes into memory.
+struct Pipe<'a> {
+    socket: Option<&'a mut TcpStream>,
+    readable_bytes: usize,
+    written: Vec<u8>,
+}
+
+impl Talk {
+    /// A talk that begins with what was read after the request.
+    pub(super) fn new(config: &conversation::Config, read_ahead: Bytes, now: Instant) -> Talk {
+        let limits = Some(config.limits());
+        let context =
+            WebSocketContext::from_partially_read(read_ahead.into(), Role::Server, limits);
+        Talk { context, conversation: Conversation::new(config, now), is_broken: false }
+    }
+
+    /// Hears what there is to hear, up to a bound. With the closing handshake begun, only
+    /// its answer counts.
+    pub(super) fn hear(
+        &mut self,
+        socket: &mut TcpStream,
+        config: &conversation::Config,
+        now: Instant,
+        is_closing: bool,
+        mut refilter: impl FnMut(Filter),
+    ) -> Heard {
+        let mut pipe =
+            Pipe { socket: Some(socket), readable_bytes: HEARD_BYTES_MAX, written: Vec::new() };
+        let end = loop {
+            if self.is_broken {
+                break pipe.read_to_the_end().err().map(|_| End::because(CloseReason::Gone));
+            }
+            let message = match self.context.read(&mut pipe) {
+                Ok(_) if is_closing => continue,
+                Ok(message) => message,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break None,
+                Err(error) => {
+                    self.is_broken = true;
+                    break Some(End::broken(&error, config));
+                }
+            };
+            match self.conversation.heard(message, now) {
+                Ok(filter) => filter.into_iter().for_each(&mut refilter),
+                Err(end) => break Some(end),
+            }
+        };
+        let more = pipe.readable_bytes == 0;
+        Heard { answers: self.flush(pipe), more, end }
+    }
+
+    /// A ping if it is time for one, and when to ask again.
+    pub(super) fn keep_up(
+        &mut self,
+        config: &conversation::Config,
+        now: Instant,
+    ) -> Result<(Bytes, Instant), End> {
+        let mut bytes = Bytes::new();
+        loop {
+            match self.conversation.due(config, now) {
+                Due::Wait(until) => return Ok((bytes, until)),
+                Due::Silent => return Err(Due::silent()),
+                Due::Ping => bytes = self.say(Message::Ping(Bytes::new())),
+            }
+        }
+    }
+
+    /// The close frame that says why.
+    pub(super) fn close(&mut self, end: &End) -> Bytes {
+        self.say(Message::Close(Some(end.frame())))
+    }
+
+    fn say(&mut self, message: Message) -> Bytes {
+        let mut pipe = Pipe { socket: None, readable_bytes: 0, written: Vec::new() };
+        // Fails only if the library has closed already: then there is nothing to say.
+        let _ = self.context.write(&mut pipe, message);
+        self.flush(pipe)
+    }
+
+    fn flush(&mut self, mut pipe: Pipe<'_>) -> Bytes {
+        // The same: writing into memory does not fail.
+        let _ = self.context.flush(&mut pipe);
+        Bytes::from(pipe.written)
+    }
+}
+
+impl Pipe<'_> {
+    /// Reads what no one wants; an error if the client has gone.
+    fn read_to_the_end(&mut self) -> io::Result<()> {
+        let mut scratch = [0; 4096];
+        loop {
+            match self.read(&mut scratch) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Read for Pipe<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes_max = buffer.len().min(self.readable_bytes);
+        match &mut self.socket {
+            Some(socket) if bytes_max > 0 => {
+                let bytes = socket.read(&mut buffer[..bytes_max])?;
+                self.readable_bytes -= bytes;
+                Ok(bytes)
+            }
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl io::Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
