@@ -1,4 +1,4 @@
-//! The one reader of the wall clock.
+//! The one reader of the wall clock, but for the load client, which measures from outside.
 //!
 //! Law: everything else is handed a [`Moment`]. Monotonic time is tokio's, so a
 //! runtime with a paused clock pauses the whole broker.

@@ -45,4 +45,6 @@ pub mod config;
 
 pub mod simulator;
 
+pub mod load;
+
 pub mod cli;

@@ -57,6 +57,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "url",
         ],
     ),
+    ("load", &[], &["hdrhistogram", "memchr", "mio", "rustix", "socket2"]),
     (
         "transport",
         &["clock", "hub", "model", "telemetry"],

@@ -22,4 +22,5 @@ mod tls;
 mod upstream;
 
 mod admin;
+mod bench;
 mod cli;

@@ -1,0 +1,135 @@
+//! Reads what subscribers receive, and counts it.
+//!
+//! Law: one buffer for all, so that a subscriber costs its few bytes only. The clock is read
+//! once a read.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+
+use super::{
+    Plan, Protocol, clock,
+    first_seen::FirstSeen,
+    frames::{self, Control},
+    member::Member,
+    order::Step,
+    scan::{Scanner, Sight, TAIL_BYTES_MAX},
+    tally::Tally,
+};
+
+/// One read takes at most this.
+pub(super) const READ_BYTES_MAX: usize = 128 << 10;
+/// Reads of one subscriber before the others have their turn.
+const READS_MAX: usize = 16;
+
+/// How a subscriber's reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// There is no more for now.
+    Drained,
+    /// There may be more.
+    More,
+    /// The connection is over.
+    Closed,
+}
+
+/// The buffer and the counts.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    /// Room for a tail, then for a read.
+    buffer: Box<[u8]>,
+    scanner: Scanner,
+    protocol: Protocol,
+    first_seen: FirstSeen,
+    pub(super) tally: Tally,
+}
+
+impl Receiver {
+    pub(super) fn new(plan: &Plan) -> Receiver {
+        Receiver {
+            buffer: vec![0; TAIL_BYTES_MAX + READ_BYTES_MAX].into_boxed_slice(),
+            scanner: Scanner::new(plan.watch, plan.protocol),
+            protocol: plan.protocol,
+            first_seen: FirstSeen::default(),
+            tally: Tally::new(clock::now()),
+        }
+    }
+
+    /// Reads what there is. `ends`: the far end has closed, so that a short read does not
+    /// mean that it was the last.
+    pub(super) fn read(&mut self, member: &mut Member, ends: bool) -> Reading {
+        for _ in 0..READS_MAX {
+            match member.socket.read(&mut self.buffer[TAIL_BYTES_MAX..]) {
+                Ok(0) => return Reading::Closed,
+                Ok(bytes) => {
+                    if self.take(member, bytes) == Reading::Closed {
+                        return Reading::Closed;
+                    }
+                    // A short read has emptied the socket: the next byte wakes us again.
+                    if bytes < READ_BYTES_MAX && !ends {
+                        return Reading::Drained;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Reading::Drained,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Reading::Closed,
+            }
+        }
+        Reading::More
+    }
+
+    /// Counts what came behind the head of the answer, at most [`READ_BYTES_MAX`].
+    pub(super) fn begin(&mut self, member: &mut Member, body: &[u8]) -> Reading {
+        self.buffer[TAIL_BYTES_MAX..][..body.len()].copy_from_slice(body);
+        self.take(member, body.len())
+    }
+
+    /// Counts what was read into the buffer.
+    fn take(&mut self, member: &mut Member, bytes: usize) -> Reading {
+        let now = clock::wall_nanos();
+        let Receiver { buffer, scanner, first_seen, tally, protocol } = self;
+        let tail_bytes = member.tail().len();
+        let from = TAIL_BYTES_MAX - tail_bytes;
+        buffer[from..TAIL_BYTES_MAX].copy_from_slice(member.tail());
+        let window = &buffer[from..TAIL_BYTES_MAX + bytes];
+        tally.bytes += bytes as u64;
+        tally.reads += 1;
+        scanner.scan(window, tail_bytes, |sight| match sight {
+            Sight::Stamp(stamp) => {
+                let step = member.order.take(stamp.seq);
+                tally.delivery(step, std::mem::take(&mut member.gap_told));
+                if !matches!(step, Step::Repeated | Step::Stale) {
+                    tally.latency.saturating_record(now.saturating_sub(stamp.nanos));
+                }
+            }
+            Sight::Event(seq) => {
+                let before = member.order.last();
+                let step = match member.order.take(seq) {
+                    Step::Ahead { .. } if before == 0 => Step::Ahead { skipped: 0 },
+                    // Positions may skip; what counts is what others had.
+                    Step::Ahead { .. } => Step::Ahead { skipped: first_seen.between(before, seq) },
+                    step => step,
+                };
+                tally.delivery(step, std::mem::take(&mut member.gap_told));
+                let later = first_seen.see(seq, now);
+                if let (Some(later), false) = (later, step == Step::Repeated) {
+                    tally.latency.saturating_record(later);
+                }
+            }
+            Sight::Gap => {
+                member.gap_told = true;
+                tally.gaps += 1;
+            }
+            Sight::Bye => tally.byes += 1,
+        });
+        let mut reading = Reading::Drained;
+        if *protocol == Protocol::WebSocket {
+            let Member { walk, socket, .. } = &mut *member;
+            walk.advance(window, tail_bytes, |control| match control {
+                // One that does not fit is not worth waiting for: the next ping comes.
+                Control::Ping(payload) => _ = socket.write(&frames::pong(payload)),
+                Control::Close => reading = Reading::Closed,
+            });
+        }
+        member.keep(window);
+        reading
+    }
+}
