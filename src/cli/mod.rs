@@ -3,6 +3,7 @@
 //! Law: a command says what went wrong and what to do, on standard error, and ends with
 //! 0 (done), 1 (failed) or 2 (wrong usage or configuration).
 
+mod bench;
 mod check;
 mod demo;
 mod documents;
@@ -62,6 +63,7 @@ pub fn command() -> Command {
         .subcommand(demo::command())
         .subcommand(simulate::command())
         .subcommand(check::command())
+        .subcommand(bench::command())
         .subcommand(documents::completions())
         .subcommand(documents::man())
 }
@@ -73,6 +75,7 @@ pub fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failur
         Some(("demo", matches)) => demo::run(matches, environment),
         Some(("simulate", matches)) => simulate::run(matches),
         Some(("check", matches)) => check::run(matches, environment),
+        Some(("bench", matches)) => bench::run(matches),
         Some(("completions", matches)) => documents::print_completions(matches),
         Some(("man", _)) => documents::print_man(),
         _ => Err(Failure::Usage("no such command; see fanlight --help".to_owned())),

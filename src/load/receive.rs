@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 
 use super::{
     Plan, Protocol, clock,
-    first_seen::FirstSeen,
+    first_seen::{FirstSeen, Seen},
     frames::{self, Control},
     member::Member,
     order::Step,
@@ -109,9 +109,12 @@ impl Receiver {
                     step => step,
                 };
                 tally.delivery(step, std::mem::take(&mut member.gap_told));
-                let later = first_seen.see(seq, now);
-                if let (Some(later), false) = (later, step == Step::Repeated) {
-                    tally.latency.saturating_record(later);
+                match first_seen.see(seq, now) {
+                    Seen::First => tally.first_of_all(),
+                    Seen::After { nanos } if step != Step::Repeated => {
+                        tally.latency.saturating_record(nanos);
+                    }
+                    Seen::After { .. } | Seen::Forgotten => {}
                 }
             }
             Sight::Gap => {

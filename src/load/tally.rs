@@ -21,6 +21,8 @@ const REASONS_MAX: usize = 32;
 pub struct Tally {
     /// When counting began.
     pub since: Instant,
+    /// Different events that anybody received; counted for positions only.
+    pub events: u64,
     /// Events received, summed over the subscribers, repeats included.
     pub deliveries: u64,
     /// Bytes received after the heads of the answers, framing included.
@@ -52,6 +54,7 @@ impl Tally {
     pub(super) fn new(since: Instant) -> Tally {
         Tally {
             since,
+            events: 0,
             deliveries: 0,
             bytes: 0,
             reads: 0,
@@ -65,6 +68,12 @@ impl Tally {
             stalled_closed: 0,
             latency: times(),
         }
+    }
+
+    /// An event came that nobody had yet: its spread begins here.
+    pub(super) fn first_of_all(&mut self) {
+        self.events += 1;
+        self.latency.saturating_record(0);
     }
 
     /// An event came. `gap_told`: the subscriber was told of a gap since the last one.

@@ -138,6 +138,11 @@ fn counted_as(address: IpAddr) -> IpAddr {
 /// Connections to allow where none are configured: nine tenths of the open files
 /// allowed, less 256 for everything else, so that the upstream always finds one.
 pub fn connections_max_auto() -> usize {
+    (open_files_max() / 10 * 9).saturating_sub(256).max(16)
+}
+
+/// The open files this process may have, after raising the soft limit to the hard one.
+pub fn open_files_max() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // The soft limit is a default of 1980; the hard one is what the operator allows.
@@ -146,8 +151,7 @@ pub fn connections_max_auto() -> usize {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(1 << 20);
-    (files / 10 * 9).saturating_sub(256).max(16)
+    files.and_then(|files| usize::try_from(files).ok()).unwrap_or(1 << 20)
 }
 
 #[cfg(test)]

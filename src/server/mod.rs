@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use accept::Config as AcceptConfig;
-pub use limits::{Config as LimitsConfig, connections_max_auto};
+pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
 pub use shutdown::Shutdown;
 
 use accept::{Connection, Exits, Place};
