@@ -4,16 +4,27 @@
 
 use mio::net::TcpStream;
 
-use super::{frames::Walk, order::Order, scan::TAIL_BYTES_MAX};
+use super::{chunks::Chunks, frames::Walk, order::Order, scan::TAIL_BYTES_MAX};
 
-const _: () = assert!(size_of::<Option<Member>>() <= 120);
+const _: () = assert!(size_of::<Option<Member>>() <= 128);
+
+/// What stands around the events of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Framing {
+    /// Nothing.
+    Plain,
+    /// Chunks of HTTP/1.1.
+    Chunks(Chunks),
+    /// WebSocket frames.
+    Frames(Walk),
+}
 
 /// A subscriber.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) socket: TcpStream,
     pub(super) order: Order,
-    pub(super) walk: Walk,
+    pub(super) framing: Framing,
     /// The end of what came before: its last `tail_bytes` bytes are in use.
     pub(super) tail: [u8; TAIL_BYTES_MAX],
     pub(super) tail_bytes: u8,
@@ -24,19 +35,21 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// One whose answer has begun; `before` is what stood right before its body, as far as
-    /// that may belong to an event.
-    pub(super) fn new(socket: TcpStream, reads: bool, before: &[u8]) -> Member {
+    /// One whose answer has begun.
+    pub(super) fn new(socket: TcpStream, reads: bool, framing: Framing) -> Member {
         let mut member = Member {
             socket,
             order: Order::default(),
-            walk: Walk::default(),
+            framing,
             tail: [0; TAIL_BYTES_MAX],
             tail_bytes: 0,
             reads,
             gap_told: false,
         };
-        member.keep(before);
+        // An event begins after a line feed, as if one stood before the first.
+        if !matches!(framing, Framing::Frames(_)) {
+            member.keep(b"\n");
+        }
         member
     }
 

@@ -17,6 +17,7 @@
 //!
 //! Law: it names no other module, so that it measures any broker and no broker leans on it.
 
+mod chunks;
 mod clock;
 mod crowd;
 mod first_seen;

@@ -12,12 +12,14 @@ use memchr::memmem;
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
-use super::{Plan, Protocol};
+use super::{Plan, Protocol, chunks::Chunks, frames::Walk, member::Framing};
 
 /// A head longer than this is none.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// One read while the head comes. What stands behind the head is less than this and counts.
 const READ_BYTES_MAX: usize = 16 << 10;
+/// Of a status line.
+const REASON_CHARS_MAX: usize = 100;
 /// `SO_RCVBUF` of those that never read: the least that Linux gives, about.
 const STALLED_BUFFER_BYTES: usize = 4 << 10;
 
@@ -37,7 +39,7 @@ pub(super) enum Advance {
     /// Something has to come first.
     Waiting,
     /// The head is there; behind it came this much of the body.
-    Open { body: Vec<u8> },
+    Open { framing: Framing, body: Vec<u8> },
     /// It will not become a subscriber.
     Failed(String),
 }
@@ -85,9 +87,9 @@ impl Opening {
             let from = before.saturating_sub(3);
             if let Some(at) = memmem::find(&self.head[from..], b"\r\n\r\n") {
                 let (head, body) = self.head.split_at(from + at + 4);
-                return Ok(match refusal(head, protocol) {
-                    Some(reason) => Advance::Failed(reason),
-                    None => Advance::Open { body: body.to_vec() },
+                return Ok(match framing(&String::from_utf8_lossy(head), protocol) {
+                    Ok(framing) => Advance::Open { framing, body: body.to_vec() },
+                    Err(reason) => Advance::Failed(reason),
                 });
             }
             if self.head.len() > HEAD_BYTES_MAX {
@@ -115,20 +117,27 @@ pub(super) fn request(plan: &Plan) -> Vec<u8> {
     (lines.join("\r\n") + "\r\n\r\n").into_bytes()
 }
 
-/// Why this head makes no subscriber.
-fn refusal(head: &[u8], protocol: Protocol) -> Option<String> {
-    let head = String::from_utf8_lossy(head);
-    let status_line = head.lines().next().unwrap_or_default();
+/// How the body of a subscriber is framed, or why this head makes none.
+fn framing(head: &str, protocol: Protocol) -> Result<Framing, String> {
+    let (status_line, headers) = head.split_once("\r\n").unwrap_or_default();
     let status = status_line.split(' ').nth(1).unwrap_or_default();
-    let expected = match protocol {
-        Protocol::Sse => "200",
-        Protocol::WebSocket => "101",
+    let headers = headers.to_ascii_lowercase();
+    let has = |name: &str, value: &str| {
+        let mut values =
+            headers.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        values.any(|found| found.contains(value))
     };
-    if status != expected {
-        return Some(status_line.chars().take(100).collect());
+    match (protocol, status) {
+        (Protocol::WebSocket, "101") => Ok(Framing::Frames(Walk::default())),
+        (Protocol::Sse, "200") if !has("content-type", "text/event-stream") => {
+            Err(format!("{status_line}, but no event stream"))
+        }
+        (Protocol::Sse, "200") if has("transfer-encoding", "chunked") => {
+            Ok(Framing::Chunks(Chunks::BEGIN))
+        }
+        (Protocol::Sse, "200") => Ok(Framing::Plain),
+        _ => Err(status_line.chars().take(REASON_CHARS_MAX).collect()),
     }
-    let is_stream = head.to_ascii_lowercase().contains("text/event-stream");
-    (protocol == Protocol::Sse && !is_stream).then(|| format!("{status_line}, but no event stream"))
 }
 
 fn connect(
@@ -161,15 +170,24 @@ mod tests {
 
     #[test]
     fn a_head_that_makes_no_subscriber_is_the_reason() {
-        let of = |head: &str, protocol| refusal(head.as_bytes(), protocol);
+        let refused = |head, protocol| framing(head, protocol).unwrap_err();
         let stream = "HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream\r\n\r\n";
-        assert_eq!(of(stream, Protocol::Sse), None);
-        assert_eq!(of(stream, Protocol::WebSocket).as_deref(), Some("HTTP/1.1 200 OK"));
-        assert_eq!(of("HTTP/1.1 101 Switching\r\n\r\n", Protocol::WebSocket), None);
-        let full = of("HTTP/1.1 503 Service Unavailable\r\n\r\n", Protocol::Sse);
-        assert_eq!(full.as_deref(), Some("HTTP/1.1 503 Service Unavailable"));
-        let page = of("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", Protocol::Sse);
-        assert_eq!(page.as_deref(), Some("HTTP/1.1 200 OK, but no event stream"));
+        assert_eq!(refused(stream, Protocol::WebSocket), "HTTP/1.1 200 OK");
+        let full = refused("HTTP/1.1 503 Service Unavailable\r\n\r\n", Protocol::Sse);
+        assert_eq!(full, "HTTP/1.1 503 Service Unavailable");
+        let page = refused("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", Protocol::Sse);
+        assert_eq!(page, "HTTP/1.1 200 OK, but no event stream");
+    }
+
+    #[test]
+    fn the_head_says_what_stands_around_the_events() {
+        let stream = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
+        let chunked = format!("{stream}Transfer-Encoding: chunked\r\n\r\n");
+        assert!(matches!(framing(&chunked, Protocol::Sse), Ok(Framing::Chunks(_))));
+        let plain = format!("{stream}\r\n");
+        assert!(matches!(framing(&plain, Protocol::Sse), Ok(Framing::Plain)));
+        let upgraded = framing("HTTP/1.1 101 Switching Protocols\r\n\r\n", Protocol::WebSocket);
+        assert!(matches!(upgraded, Ok(Framing::Frames(_))));
     }
 
     #[test]

@@ -3,13 +3,19 @@
 //! Law: one buffer for all, so that a subscriber costs its few bytes only. The clock is read
 //! once a read.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    mem,
+    ops::Range,
+};
 
 use super::{
-    Plan, Protocol, clock,
+    Plan,
+    chunks::Chunks,
+    clock,
     first_seen::{FirstSeen, Seen},
     frames::{self, Control},
-    member::Member,
+    member::{Framing, Member},
     order::Step,
     scan::{Scanner, Sight, TAIL_BYTES_MAX},
     tally::Tally,
@@ -37,7 +43,6 @@ pub(super) struct Receiver {
     /// Room for a tail, then for a read.
     buffer: Box<[u8]>,
     scanner: Scanner,
-    protocol: Protocol,
     first_seen: FirstSeen,
     pub(super) tally: Tally,
 }
@@ -47,7 +52,6 @@ impl Receiver {
         Receiver {
             buffer: vec![0; TAIL_BYTES_MAX + READ_BYTES_MAX].into_boxed_slice(),
             scanner: Scanner::new(plan.watch, plan.protocol),
-            protocol: plan.protocol,
             first_seen: FirstSeen::default(),
             tally: Tally::new(clock::now()),
         }
@@ -84,18 +88,42 @@ impl Receiver {
 
     /// Counts what was read into the buffer.
     fn take(&mut self, member: &mut Member, bytes: usize) -> Reading {
-        let now = clock::wall_nanos();
-        let Receiver { buffer, scanner, first_seen, tally, protocol } = self;
+        self.tally.bytes += bytes as u64;
+        self.tally.reads += 1;
+        let mut reading = Reading::Drained;
+        let mut body_bytes = bytes;
+        if let Framing::Chunks(chunks) = &mut member.framing {
+            body_bytes = chunks.strip(&mut self.buffer[TAIL_BYTES_MAX..][..bytes]);
+            // The answer is over, even if the connection were kept for another.
+            if *chunks == Chunks::Over {
+                reading = Reading::Closed;
+            }
+        }
         let tail_bytes = member.tail().len();
-        let from = TAIL_BYTES_MAX - tail_bytes;
-        buffer[from..TAIL_BYTES_MAX].copy_from_slice(member.tail());
-        let window = &buffer[from..TAIL_BYTES_MAX + bytes];
-        tally.bytes += bytes as u64;
-        tally.reads += 1;
-        scanner.scan(window, tail_bytes, |sight| match sight {
+        let window = TAIL_BYTES_MAX - tail_bytes..TAIL_BYTES_MAX + body_bytes;
+        self.buffer[window.start..TAIL_BYTES_MAX].copy_from_slice(member.tail());
+        self.count(member, window.clone(), tail_bytes);
+        let window = &self.buffer[window];
+        if let Framing::Frames(walk) = &mut member.framing {
+            let socket = &mut member.socket;
+            walk.advance(window, tail_bytes, |control| match control {
+                // One that does not fit is not worth waiting for: the next ping comes.
+                Control::Ping(payload) => _ = socket.write(&frames::pong(payload)),
+                Control::Close => reading = Reading::Closed,
+            });
+        }
+        member.keep(window);
+        reading
+    }
+
+    /// Counts what ends in the new part of this window of the buffer.
+    fn count(&mut self, member: &mut Member, window: Range<usize>, new_from: usize) {
+        let now = clock::wall_nanos();
+        let Receiver { buffer, scanner, first_seen, tally } = self;
+        scanner.scan(&buffer[window], new_from, |sight| match sight {
             Sight::Stamp(stamp) => {
                 let step = member.order.take(stamp.seq);
-                tally.delivery(step, std::mem::take(&mut member.gap_told));
+                tally.delivery(step, mem::take(&mut member.gap_told));
                 if !matches!(step, Step::Repeated | Step::Stale) {
                     tally.latency.saturating_record(now.saturating_sub(stamp.nanos));
                 }
@@ -108,7 +136,7 @@ impl Receiver {
                     Step::Ahead { .. } => Step::Ahead { skipped: first_seen.between(before, seq) },
                     step => step,
                 };
-                tally.delivery(step, std::mem::take(&mut member.gap_told));
+                tally.delivery(step, mem::take(&mut member.gap_told));
                 match first_seen.see(seq, now) {
                     Seen::First => tally.first_of_all(),
                     Seen::After { nanos } if step != Step::Repeated => {
@@ -123,16 +151,5 @@ impl Receiver {
             }
             Sight::Bye => tally.byes += 1,
         });
-        let mut reading = Reading::Drained;
-        if *protocol == Protocol::WebSocket {
-            let Member { walk, socket, .. } = &mut *member;
-            walk.advance(window, tail_bytes, |control| match control {
-                // One that does not fit is not worth waiting for: the next ping comes.
-                Control::Ping(payload) => _ = socket.write(&frames::pong(payload)),
-                Control::Close => reading = Reading::Closed,
-            });
-        }
-        member.keep(window);
-        reading
     }
 }

@@ -1,7 +1,7 @@
 //! Finds, in the bytes a connection receives, what is counted: stamps or positions, and
 //! control events that tell of losses.
 //!
-//! Law: a plain search for bytes, whatever stands around them (chunks, blocks, frames), so
+//! Law: a plain search for bytes, whatever stands around them (blocks, frames, JSON), so
 //! that every broker is read alike. What is split over two reads is found once: a match
 //! counts in the read that brings its last byte.
 

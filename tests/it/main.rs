@@ -24,3 +24,4 @@ mod upstream;
 mod admin;
 mod bench;
 mod cli;
+mod load;
