@@ -73,6 +73,7 @@ fn measure(bench: &Bench, stop: &AtomicBool) -> Result<Report, Failure> {
     crowd.reset();
     let mut missing = Missing { subscribers: 0, deliveries: 0 };
     let mut published = None;
+    let mut counted_until = crowd.tally().since;
     if ended == Ended::Done && crowd.reading() > 0 {
         let publisher = bench.publishing.clone().map(Publisher::start).transpose()?;
         let until = crowd.tally().since + bench.duration;
@@ -83,12 +84,17 @@ fn measure(bench: &Bench, stop: &AtomicBool) -> Result<Report, Failure> {
             if is_over { ControlFlow::Break(()) } else { goes_on(stop) }
         };
         ended = crowd.run(until, &mut tick).context(turned)?;
+        counted_until = load::now();
         if let Some(publisher) = publisher {
             let last = publisher.stop()?;
             let until = load::now() + SETTLE;
             // A second signal ends the process; the first must not make losses of what is
             // on its way.
-            crowd.wait_for(last, until, &mut load::go_on).context(turned)?;
+            let settled = crowd.wait_for(last, until, &mut load::go_on).context(turned)?;
+            // The time that a loss was waited for is not part of the rates.
+            if settled == Ended::Done {
+                counted_until = load::now();
+            }
             (missing, published) = (crowd.missing(last), Some(last));
         }
     }
@@ -98,7 +104,7 @@ fn measure(bench: &Bench, stop: &AtomicBool) -> Result<Report, Failure> {
         transport: bench.plan.protocol,
         subscribers: bench.plan.subscribers,
         opened: crowd.opened().clone(),
-        elapsed: load::now() - crowd.tally().since,
+        elapsed: counted_until - crowd.tally().since,
         published,
         tally: Tally {
             closed: crowd.tally().closed + at_the_door.0,

@@ -193,7 +193,7 @@ impl Crowd {
         self.receiver.tally = Tally::new(clock::now());
     }
 
-    /// What the subscribers that read lack of the stamps 1 to `seq` at the end: losses on
+    /// What the subscribers that read, and are still there, lack of the stamps 1 to `seq` at the end: losses on
     /// the way are in the [`Tally`] instead.
     pub fn missing(&self, seq: u64) -> Missing {
         let readers = self.members.iter().flatten().filter(|member| member.reads);

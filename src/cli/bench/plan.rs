@@ -49,8 +49,8 @@ pub(in crate::cli) fn command() -> Command {
              Example: fanlight simulate --rate 0\n\
              and:     fanlight serve --upstream-url http://127.0.0.1:9000\n\
              then:    fanlight bench http://127.0.0.1:8080 --subscribers 1000 --publish http://127.0.0.1:9000\n\n\
-             Ctrl-C ends it early, with the report. It ends with 1 if anything was lost untold, or if no \
-             subscriber could connect.",
+             Ctrl-C ends it early, with the report. It ends with 1 if anything was lost or cut off \
+             untold, or if no subscriber could connect.",
         )
         .args([
             Arg::new("url")

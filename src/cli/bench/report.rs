@@ -14,7 +14,7 @@ pub(super) struct Report {
     /// Asked for.
     pub(super) subscribers: usize,
     pub(super) opened: Opened,
-    /// Since all were open.
+    /// From when all were open to the last event that was waited for.
     pub(super) elapsed: Duration,
     /// Events of our own; none if others' were watched.
     pub(super) published: Option<u64>,
@@ -116,7 +116,7 @@ impl Report {
         line("out of order", format!("{late}, and {repeated} repeated"));
         line("gaps told", format!("{}, of {} deliveries", count(tally.gaps), count(tally.told)));
         let (closed, byes) = (count(tally.closed), count(tally.byes));
-        line("closed", format!("{closed} by the broker, {byes} goodbyes"));
+        line("closed", format!("{closed}, of them {byes} with a goodbye"));
         text
     }
 
