@@ -98,7 +98,6 @@ fn measure(bench: &Bench, stop: &AtomicBool) -> Result<Report, Failure> {
             (missing, published) = (crowd.missing(last), Some(last));
         }
     }
-    progress.end();
     Ok(Report {
         url: bench.url.clone(),
         transport: bench.plan.protocol,

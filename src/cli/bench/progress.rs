@@ -59,13 +59,6 @@ impl Progress {
         });
     }
 
-    /// Leaves no line behind that would change.
-    pub(super) fn end(&mut self) {
-        if self.is_shown && self.is_terminal {
-            self.write("\r\x1b[K");
-        }
-    }
-
     fn tell(&mut self, now: Instant, line: impl FnOnce() -> String) {
         let pause = if self.is_terminal { TERMINAL_PAUSE } else { PLAIN_PAUSE };
         if now - self.told < pause {
@@ -80,5 +73,14 @@ impl Progress {
     fn write(&self, text: &str) {
         let mut err = io::stderr().lock();
         let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+    }
+}
+
+impl Drop for Progress {
+    /// Leaves no line behind that would change, whatever comes next.
+    fn drop(&mut self) {
+        if self.is_shown && self.is_terminal {
+            self.write("\r\x1b[K");
+        }
     }
 }
