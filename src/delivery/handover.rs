@@ -1,12 +1,15 @@
-//! How a session leaves HTTP: the head of its answer is hyper's, the rest is ours.
+//! How a session leaves HTTP: hyper reads the request and makes the head of the answer,
+//! everything after that is ours.
 //!
-//! Law: a connection is handed over only when its head has verifiably left hyper. hyper
-//! flushes the connection once its own buffer is empty and not before, so a flush that
-//! comes after the head was made says so. What the client sent ahead goes with it.
+//! Law: not a byte of the head is lost and none is sent twice. From the moment a session
+//! is offered, what hyper writes is not sent but caught: it is the head, or the end of it.
+//! hyper flushes once its own buffer is empty and not before, so at that flush all of the
+//! head has been caught; whoever takes the connection sends it in one write with the first
+//! bytes of the stream. What the client sent ahead goes along.
 //!
 //! ```text
-//!  handler ─ answer with a HandoverBody ─▶ hyper writes the head, asks the body: the offer is made
-//!            hyper flushes ─▶ HandoverIo notes it ─▶ is_ready: the connection is taken apart
+//!  handler ─ answer with a HandoverBody ─▶ hyper makes the head, asks the body: the offer is made
+//!            hyper writes and flushes ───▶ HandoverIo catches it: the connection is taken apart
 //! ```
 
 use std::{
@@ -32,6 +35,8 @@ pub struct Offer {
     pub session: Session,
     /// What stands between its bytes and the socket.
     pub framing: Framing,
+    /// What is to be sent before anything else: the head of the answer.
+    pub head: Vec<u8>,
 }
 
 /// What a connection's handler, body and socket tell each other. One for each connection.
@@ -43,12 +48,16 @@ pub struct Handover {
 #[derive(Debug, Default)]
 struct State {
     offer: Option<Offer>,
-    /// Nothing but the rest of the head can be written any more.
-    is_head_made: bool,
-    /// Something was written since the offer.
-    is_written: bool,
-    /// hyper's buffer was seen empty after that.
-    is_out: bool,
+    /// hyper's buffer was seen empty after the head was made.
+    is_caught: bool,
+}
+
+// === impl Offer ===
+
+impl Offer {
+    fn new(session: Session, framing: Framing) -> Offer {
+        Offer { session, framing, head: Vec::new() }
+    }
 }
 
 // === impl Handover ===
@@ -57,37 +66,40 @@ impl Handover {
     /// Offers a session whose head is yet to be made: an upgrade, after which HTTP ends by
     /// itself.
     pub fn offer_upgrade(&self, session: Session) {
-        let offer = Some(Offer { session, framing: Framing::WebSocket });
-        *self.state() = State { offer, ..State::default() };
+        self.offer(Offer::new(session, Framing::WebSocket));
     }
 
-    /// True once the connection may be taken from hyper.
+    /// True once the connection may be taken from hyper, which would go on for ever. After
+    /// an upgrade it ends by itself.
     pub fn is_ready(&self) -> bool {
         let state = self.state();
-        state.offer.is_some() && state.is_out
+        let is_upgrade = |offer: &Offer| offer.framing == Framing::WebSocket;
+        state.is_caught && !state.offer.as_ref().is_some_and(is_upgrade)
     }
 
-    /// The session, if the head is out. Without it an offer is given up: what hyper still
-    /// held of the head is lost, and with it the connection.
+    /// The session with its head, once hyper is ready or has ended.
     pub fn take(&self) -> Option<Offer> {
         let mut state = self.state();
-        let offer = state.offer.take();
-        offer.filter(|_| state.is_out)
+        if state.is_caught { state.offer.take() } else { None }
     }
 
-    fn offer_body(&self, offer: Offer) {
-        *self.state() = State { offer: Some(offer), is_head_made: true, ..State::default() };
+    fn offer(&self, offer: Offer) {
+        *self.state() = State { offer: Some(offer), is_caught: false };
     }
 
-    fn wrote(&self) {
+    /// True if the bytes are kept and not to be sent.
+    fn catches(&self, buffers: &[io::IoSlice<'_>]) -> bool {
         let mut state = self.state();
-        state.is_written = true;
-        state.is_out = false;
+        let Some(offer) = &mut state.offer else { return false };
+        buffers.iter().for_each(|buffer| offer.head.extend_from_slice(buffer));
+        true
     }
 
     fn flushed(&self) {
         let mut state = self.state();
-        state.is_out = state.is_head_made || state.is_written;
+        // A flush before the head is made says nothing.
+        let is_made = |offer: &Offer| !offer.head.is_empty();
+        state.is_caught = state.offer.as_ref().is_some_and(is_made);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -106,7 +118,7 @@ pub struct HandoverBody {
 impl HandoverBody {
     /// A body that will offer `session` on the connection of `handover`.
     pub fn new(session: Session, framing: Framing, handover: Arc<Handover>) -> HandoverBody {
-        HandoverBody { offer: Some(Offer { session, framing }), handover }
+        HandoverBody { offer: Some(Offer::new(session, framing)), handover }
     }
 }
 
@@ -120,13 +132,13 @@ impl Body for HandoverBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
         if let Some(offer) = this.offer.take() {
-            this.handover.offer_body(offer);
+            this.handover.offer(offer);
         }
         Poll::Pending
     }
 }
 
-/// A socket that notes what hyper does with it.
+/// A socket that catches what hyper writes after a session was offered.
 #[derive(Debug)]
 pub struct HandoverIo<S> {
     inner: S,
@@ -134,7 +146,7 @@ pub struct HandoverIo<S> {
 }
 
 impl<S> HandoverIo<S> {
-    /// Notes on `handover` what is done with `inner`.
+    /// Passes everything on to `inner` until `handover` has an offer.
     pub fn new(inner: S, handover: Arc<Handover>) -> HandoverIo<S> {
         HandoverIo { inner, handover }
     }
@@ -161,7 +173,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HandoverIo<S> {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.handover.wrote();
+        if self.handover.catches(&[io::IoSlice::new(buffer)]) {
+            return Poll::Ready(Ok(buffer.len()));
+        }
         Pin::new(&mut self.inner).poll_write(context, buffer)
     }
 
@@ -170,7 +184,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HandoverIo<S> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.handover.wrote();
+        if self.handover.catches(buffers) {
+            return Poll::Ready(Ok(buffers.iter().map(|buffer| buffer.len()).sum()));
+        }
         Pin::new(&mut self.inner).poll_write_vectored(context, buffers)
     }
 
@@ -254,7 +270,7 @@ mod tests {
                 _ => Framing::Plain,
             };
             let mut response = Response::new(HandoverBody {
-                offer: (!is_upgrade).then(|| Offer { session: session(), framing }),
+                offer: (!is_upgrade).then(|| Offer::new(session(), framing)),
                 handover: offering.clone(),
             });
             if is_upgrade {
@@ -280,50 +296,58 @@ mod tests {
         (handover, taken)
     }
 
-    /// Through a pipe of 16 bytes the head takes many writes. Not a byte of it may be
-    /// missing, and none come after it.
-    async fn head_through_a_narrow_pipe(version: &str, is_upgrade: bool) -> (String, Offer) {
-        let (mut near, far) = tokio::io::duplex(16);
-        let (handover, taken) = serve(far, is_upgrade);
+    /// The head as it was caught, and what was sent past it.
+    async fn caught(version: &str, is_upgrade: bool, pipe_bytes: usize) -> (String, Framing) {
+        let (mut near, far) = tokio::io::duplex(pipe_bytes);
+        let (_, taken) = serve(far, is_upgrade);
         let taken = tokio::spawn(taken);
         let upgrade = if is_upgrade { "Connection: upgrade\r\nUpgrade: websocket\r\n" } else { "" };
         let request = format!("GET / HTTP/{version}\r\nHost: x\r\n{upgrade}\r\n");
         near.write_all(request.as_bytes()).await.unwrap();
-        let (mut head, mut ready_after) = (Vec::new(), None);
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(near.read_u8().await.unwrap());
-            // Whatever can go on now does: hyper fills the pipe again, or has written all.
-            for _ in 0..10 {
-                tokio::task::yield_now().await;
-            }
-            ready_after = ready_after.or(handover.is_ready().then_some(head.len()));
-        }
-        let ready_after = ready_after.unwrap_or(head.len());
-        assert!(
-            head.len() - ready_after <= 16,
-            "{} bytes were still to come",
-            head.len() - ready_after
-        );
-        let (offer, mut io, _) = taken.await.unwrap().expect("the head is out");
-        io.write_all(b"ours").await.unwrap();
-        drop(io);
+        let (offer, mut io, read_ahead) = taken.await.unwrap().expect("the head was caught");
+        assert!(read_ahead.is_empty());
+        let written = tokio::spawn(async move { io.write_all(b"ours").await.unwrap() });
         let mut rest = String::new();
         near.read_to_string(&mut rest).await.unwrap();
-        assert_eq!(rest, "ours");
-        (String::from_utf8(head).unwrap(), offer)
+        written.await.unwrap();
+        assert_eq!(rest, "ours", "nothing of the head was sent");
+        (String::from_utf8(offer.head).unwrap(), offer.framing)
+    }
+
+    /// Even through a pipe of 16 bytes, which the head would have to pass in many pieces.
+    #[tokio::test]
+    async fn all_of_the_head_is_caught_and_nothing_else() {
+        for pipe_bytes in [16, 1 << 16] {
+            let (head, framing) = caught("1.1", false, pipe_bytes).await;
+            assert!(
+                head.starts_with("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"),
+                "{head}"
+            );
+            assert!(head.ends_with("\r\n\r\n"), "{head}");
+            assert_eq!((head.matches("\r\n\r\n").count(), framing), (1, Framing::Chunked));
+            let (head, framing) = caught("1.0", false, pipe_bytes).await;
+            assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("chunked"), "{head}");
+            assert!(head.ends_with("\r\n\r\n"), "{head}");
+            assert_eq!(framing, Framing::Plain);
+            let (head, framing) = caught("1.1", true, pipe_bytes).await;
+            assert!(head.starts_with("HTTP/1.1 101 ") && head.ends_with("\r\n\r\n"), "{head}");
+            assert_eq!(framing, Framing::WebSocket);
+        }
     }
 
     #[tokio::test]
-    async fn the_head_has_left_before_the_socket_is_taken() {
-        let (head, offer) = head_through_a_narrow_pipe("1.1", false).await;
-        assert!(head.starts_with("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"), "{head}");
-        assert_eq!(offer.framing, Framing::Chunked);
-        let (head, offer) = head_through_a_narrow_pipe("1.0", false).await;
-        assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("chunked"), "{head}");
-        assert_eq!(offer.framing, Framing::Plain);
-        let (head, offer) = head_through_a_narrow_pipe("1.1", true).await;
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        assert_eq!(offer.framing, Framing::WebSocket);
+    async fn answers_before_the_stream_are_sent_by_hyper() {
+        let (mut near, far) = tokio::io::duplex(4096);
+        let (_, taken) = serve(far, false);
+        let taken = tokio::spawn(taken);
+        let both = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        near.write_all(both.as_bytes()).await.unwrap();
+        let (offer, io, _) = taken.await.unwrap().expect("the second head was caught");
+        drop(io);
+        let mut first = String::new();
+        near.read_to_string(&mut first).await.unwrap();
+        assert!(first.starts_with("HTTP/1.1 200 OK\r\n") && first.ends_with("\r\n\r\n"), "{first}");
+        assert!(offer.head.starts_with(b"HTTP/1.1 200 OK\r\n"));
     }
 
     #[tokio::test]

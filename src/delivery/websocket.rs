@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    WebSocketConfig as Config,
+    Offer, WebSocketConfig as Config,
     conversation::{Conversation, Due, End},
     framing::parted,
 };
@@ -38,11 +38,15 @@ const COPIED_BYTES_MAX: usize = 16 << 10;
 /// Serves one subscriber to its end, on a connection that has left HTTP. `read_ahead` is
 /// what was read after the request.
 pub async fn drive(
-    io: impl AsyncRead + AsyncWrite + Unpin,
+    mut io: impl AsyncRead + AsyncWrite + Unpin,
     read_ahead: Bytes,
-    mut session: Session,
+    offer: Offer,
     config: Config,
 ) {
+    let Offer { mut session, head, .. } = offer;
+    if io.write_all(&head).await.is_err() {
+        return;
+    }
     let (limits, read_ahead) = (Some(config.limits()), read_ahead.into());
     let mut socket =
         WebSocketStream::from_partially_read(io, read_ahead, Role::Server, limits).await;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 use super::{
-    super::{Framing, conversation::End, framing::Wrapper},
+    super::{Framing, Offer, conversation::End, framing::Wrapper},
     Config,
     talk::Talk,
 };
@@ -39,7 +39,7 @@ const DISCARDED_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Connection<P> {
     socket: TcpStream,
     session: Session,
-    /// Written, but not yet taken by the socket.
+    /// Written, but not yet taken by the socket; at first, the head of the answer.
     rest: Bytes,
     /// When a client that takes none of the rest is given up.
     stalled_at: Option<Instant>,
@@ -70,6 +70,8 @@ pub(super) struct Filed {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// The head is to go out with the first bytes of the stream.
+    Fresh,
     Open,
     /// Everything is said: the connection ends once the rest has gone.
     Ending,
@@ -102,23 +104,23 @@ pub(super) struct Tools<'a> {
 impl<P> Connection<P> {
     pub(super) fn new(
         socket: TcpStream,
-        session: Session,
-        framing: Framing,
+        offer: Offer,
         read_ahead: Bytes,
         place: P,
         config: &Config,
         now: Instant,
     ) -> Connection<P> {
+        let Offer { session, framing, head } = offer;
         let talk = (framing == Framing::WebSocket)
             .then(|| Box::new(Talk::new(&config.websocket, read_ahead, now)));
         let group = session.subscription().group();
         Connection {
             socket,
             session,
-            rest: Bytes::new(),
+            rest: Bytes::from(head),
             stalled_at: None,
             framing,
-            stage: Stage::Open,
+            stage: Stage::Fresh,
             is_unread: talk.is_some(),
             talk,
             discarded_bytes: 0,
@@ -137,7 +139,7 @@ impl<P> Connection<P> {
 
     /// True while the socket is full.
     pub(super) fn is_blocked(&self) -> bool {
-        !self.rest.is_empty()
+        !self.rest.is_empty() && self.stage != Stage::Fresh
     }
 
     /// Writes what there is to write, as far as it goes.
@@ -179,6 +181,9 @@ impl<P> Connection<P> {
         if self.is_blocked() && !self.send_rest(tools)? {
             return Ok(self.blocked(tools));
         }
+        if self.stage == Stage::Fresh {
+            self.begin(tools)?;
+        }
         self.hear(tools)?;
         let mut writes = 0;
         while self.stage == Stage::Open && !self.is_blocked() {
@@ -198,6 +203,17 @@ impl<P> Connection<P> {
             }
         }
         Ok(self.waits(tools))
+    }
+
+    /// Sends the head, in one write with the first bytes of the stream.
+    fn begin(&mut self, tools: &mut Tools<'_>) -> io::Result<()> {
+        self.stage = Stage::Open;
+        let mut first = std::mem::take(&mut self.rest);
+        if let Step::Write(write) = self.session.step(tools.now, tools.turn) {
+            let bytes = tools.wrapper.wrap(write.bytes, self.framing);
+            first = [first.as_ref(), bytes.as_ref()].concat().into();
+        }
+        self.send(first, tools)
     }
 
     /// Between writes: is the client of a WebSocket still there?
@@ -222,6 +238,7 @@ impl<P> Connection<P> {
     fn waits(&mut self, tools: &Tools<'_>) -> Served {
         match self.stage {
             _ if self.is_blocked() => self.blocked(tools),
+            Stage::Fresh => Served::Behind,
             Stage::Open if self.is_unread => Served::Behind,
             Stage::Open => Served::Until(self.filed.due),
             Stage::Ending => {

@@ -51,7 +51,7 @@ pub struct Config {
 /// A connection on its way into a shard. `P` is held until the connection ends.
 #[derive(Debug)]
 pub struct Arrival<P> {
-    /// The socket, taken from HTTP, nothing waiting to be written.
+    /// The socket, taken from HTTP; nothing waits to be written but the offer's head.
     pub socket: TcpStream,
     /// What it is owed, and how that is wrapped.
     pub offer: Offer,
@@ -127,7 +127,7 @@ impl<P: Send + 'static> Shards<P> {
     }
 
     /// Hands a connection to the shard with the fewest.
-    pub fn adopt(&self, arrival: Arrival<P>) {
+    pub async fn adopt(&self, arrival: Arrival<P>) {
         let connections = |shard: &&Shard<P>| shard.inbox.connections.load(Ordering::Relaxed);
         let Some(shard) = self.shards.iter().min_by_key(connections) else { return };
         let is_first = {
@@ -141,6 +141,8 @@ impl<P: Send + 'static> Shards<P> {
         };
         shard.inbox.connections.fetch_add(1, Ordering::Relaxed);
         if is_first {
+            // Others that are about to arrive go first, so that one wake-up does for all.
+            tokio::task::yield_now().await;
             shard.wake();
         }
     }

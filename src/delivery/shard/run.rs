@@ -136,15 +136,8 @@ impl<'a, P> Run<'a, P> {
             }
             // News from here on ring; what came before is found when it is first served.
             self.doorbell.attach(offer.session.subscription_mut());
-            let connection = Connection::new(
-                socket,
-                offer.session,
-                offer.framing,
-                read_ahead,
-                place,
-                self.config,
-                self.now,
-            );
+            let connection =
+                Connection::new(socket, offer, read_ahead, place, self.config, self.now);
             self.connections.insert(Box::new(connection));
             self.join(key);
             self.queue(key);
