@@ -4,51 +4,25 @@
 //!
 //! `cargo bench --bench ingest`
 
-use std::{hint::black_box, sync::Arc};
+#![allow(missing_docs)]
+
+mod sample;
+
+use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fanlight::{
-    hub::{Config, Hub, Publisher},
-    log::Log,
-    model::{Epoch, Filter, Moment, Transport, resume::Start, ring},
-    telemetry::Telemetry,
+    hub::Publisher,
+    model::Moment,
     upstream::decode::{Decoder, Item, Limits},
 };
 
+use sample::{By, CHUNK_BYTES, Concerned, World};
+
 /// Events in a run: a burst of ten seconds at a thousand a second.
 const EVENTS: u64 = 10_000;
-/// What one read of a socket usually brings.
-const CHUNK_BYTES: usize = 16 << 10;
-
-fn hub() -> (Hub, Publisher) {
-    let config = Config {
-        ring: ring::Limits { events_max: 100_000, bytes_max: 64 << 20 },
-        latest_entries_max: 10_000,
-        latest_bytes_max: 16 << 20,
-    };
-    let log = Log::memory(Epoch::from_bits(1));
-    Hub::new(config, log, Arc::new(Telemetry::new()), Moment::default())
-}
-
-/// A stream as the cloud sends it: 100 devices, five names, about 190 bytes an event.
-fn stream() -> Vec<u8> {
-    let names = ["temperature", "humidity", "battery", "soil", "light"];
-    let mut bytes = b":ok\n\n".to_vec();
-    for number in 0..EVENTS {
-        let name = names[(number % 5) as usize];
-        let device = format!("e00fce68{:016x}", number % 100);
-        let text = format!(
-            "event: greenhouse/bay-{}/{name}\ndata: {{\"data\":\"{}.{:02}\",\"ttl\":60,\
-             \"published_at\":\"2026-11-22T01:02:{:02}.004Z\",\"coreid\":\"{device}\"}}\n\n",
-            number % 7,
-            number % 40,
-            number % 100,
-            number % 60,
-        );
-        bytes.extend_from_slice(text.as_bytes());
-    }
-    bytes
-}
+/// Records a ring holds by default.
+const RING_EVENTS: usize = 100_000;
 
 /// Bytes in, records in the ring out. `now` stands still: reading a clock once a chunk is
 /// below what can be measured here.
@@ -75,38 +49,27 @@ fn read_only(bytes: &[u8]) {
 }
 
 fn ingest(criterion: &mut Criterion) {
-    let bytes = stream();
+    let bytes = sample::stream(EVENTS, "\n");
     let mut group = criterion.benchmark_group("ingest");
     group.throughput(Throughput::Elements(EVENTS));
     group.bench_function("decode, position, render, append", |bencher| {
         bencher.iter_batched_ref(
-            hub,
-            |(_, publisher)| take_in(&bytes, publisher),
+            || World::new(RING_EVENTS),
+            |world| take_in(&bytes, &mut world.publisher),
             BatchSize::PerIteration,
         );
     });
     // A full ring evicts one record for each that comes: the broker's everyday life.
     group.bench_function("the same into a full ring", |bencher| {
-        let (_hub, mut publisher) = hub();
-        for _ in 0..11 {
-            take_in(&bytes, &mut publisher);
-        }
-        bencher.iter(|| take_in(&bytes, &mut publisher));
+        let mut world = World::full(RING_EVENTS);
+        bencher.iter(|| take_in(&bytes, &mut world.publisher));
     });
     group.bench_function("the same with 1,000 filters of which one is concerned", |bencher| {
-        let (hub, mut publisher) = hub();
-        let subscriptions: Vec<_> = (0..1_000)
-            .map(|number| {
-                let name = if number == 0 {
-                    "greenhouse/bay-3/".to_owned()
-                } else {
-                    format!("other/{number}/")
-                };
-                let filter = Filter::new(vec![name], vec![], vec![]).expect("within bounds");
-                hub.subscribe(filter, &Start::Live, Transport::Sse, Moment::default())
-            })
-            .collect();
-        bencher.iter(|| take_in(&bytes, &mut publisher));
+        let mut world = World::full(RING_EVENTS);
+        let filters = sample::filters(By::Prefix, 1_000, Concerned::One);
+        let subscriptions: Vec<_> =
+            filters.into_iter().map(|filter| world.subscribe(filter)).collect();
+        bencher.iter(|| take_in(&bytes, &mut world.publisher));
         drop(subscriptions);
     });
     group.bench_function("sse-parse and serde_json::Value, reading only", |bencher| {
