@@ -261,9 +261,7 @@ fn check(part: &str) -> Result<bool, Box<dyn Error>> {
     }
     eprint!("\n{failures}");
     if over_bounds {
-        eprintln!(
-            "If that is meant to be: cargo run --release -p fanlight-gates -- --refresh"
-        );
+        eprintln!("If that is meant to be: cargo run --release -p fanlight-gates -- --refresh");
     }
     Ok(failures.is_empty())
 }
