@@ -46,7 +46,7 @@ fn median(counted: impl IntoIterator<Item = AllocationInfo>) -> (u64, u64) {
 
 /// Opens subscribers that stay, and gives what one costs.
 fn idle(query: impl Fn(usize) -> String) -> (u64, u64) {
-    let world = World::full(RING_EVENTS);
+    let mut world = World::full(RING_EVENTS);
     let first = world.session(&query(0));
     let mut sessions = Vec::with_capacity(TIMES);
     let queries: Vec<_> = (1..=TIMES).map(query).collect();

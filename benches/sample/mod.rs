@@ -167,7 +167,7 @@ impl World {
     }
 
     /// A subscriber with a stream, which has written its hello.
-    pub fn session(&self, query: &str) -> Session {
+    pub fn session(&mut self, query: &str) -> Session {
         let headers = http::HeaderMap::new();
         let request =
             Request::parse(Route::Events, Some(query), &headers).expect("a query that is right");
@@ -189,12 +189,12 @@ impl World {
 
     /// Asks a session what to do. All that measures a session steps it here.
     #[inline]
-    pub fn step(&self, session: &mut Session) -> Step {
+    pub fn step(&mut self, session: &mut Session) -> Step {
         session.step(self.clock.instant(0).into_std())
     }
 
     /// Steps a session until it waits.
-    pub fn rest(&self, session: &mut Session) {
+    pub fn rest(&mut self, session: &mut Session) {
         loop {
             match self.step(session) {
                 Step::Write(_) | Step::Yield => {}
