@@ -77,6 +77,7 @@ fn a_delivery_of_one_record_shares_its_bytes() {
     let mut delivers = Vec::with_capacity(TIMES);
     let mut waits = Vec::with_capacity(TIMES);
     for _ in 0..TIMES {
+        world.rest(&mut session);
         world.append(&target);
         let mut step = None;
         delivers.push(measure(|| step = Some(world.step(&mut session))));

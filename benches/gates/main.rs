@@ -180,6 +180,7 @@ fn step_that_waits() {
         assert!(matches!(world.step(&mut session), Step::Write(_)), "an event is there");
         let step = measured(|| world.step(&mut session));
         assert!(matches!(step, Step::Wait { .. }), "nothing else is there");
+        world.rest(&mut session);
     }
 }
 
