@@ -60,13 +60,13 @@ fn idle(query: impl Fn(usize) -> String) -> (u64, u64) {
 #[test]
 fn an_idle_subscriber_holds_its_session_and_a_place_in_a_group() {
     let (_, bytes) = idle(|_| "prefix=greenhouse/".to_owned());
-    at_most(544, bytes, "bytes of an idle SSE subscriber in a group that is there");
+    at_most(384, bytes, "bytes of an idle SSE subscriber in a group that is there");
 }
 
 #[test]
 fn an_idle_subscriber_with_a_filter_of_its_own_holds_a_group_too() {
     let (_, bytes) = idle(|index| format!("prefix=greenhouse/bay-{index:04}/"));
-    at_most(1_032, bytes, "bytes of an idle SSE subscriber with a filter of one prefix of its own");
+    at_most(872, bytes, "bytes of an idle SSE subscriber with a filter of one prefix of its own");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_delivery_of_many_records_joins_them_once() {
         world.rest(&mut session);
     }
     // The list, which grows from 4 to 32, and the bytes.
-    at_most(5, median(delivers).0, "allocations of a step that delivers 32 records");
+    at_most(6, median(delivers).0, "allocations of a step that delivers 32 records");
 }
 
 /// What it takes to append an event with such subscribers.

@@ -66,6 +66,7 @@ const GATES: &[(&str, fn())] = &[
     ("interest", interest),
     ("examine", examine),
     ("step/delivers", step_that_delivers),
+    ("step/shares", step_that_shares),
     ("step/waits", step_that_waits),
 ];
 
@@ -166,6 +167,22 @@ fn step_that_delivers() {
         world.append(&target);
         let step = measured(|| world.step(&mut session));
         assert!(matches!(step, Step::Write(write) if write.events == 1), "an event is there");
+        world.rest(&mut session);
+    }
+}
+
+/// The same where another member of the group was first in the turn: most deliveries are this.
+fn step_that_shares() {
+    let mut world = World::full(RING_EVENTS);
+    let mut first = world.session("prefix=greenhouse/bay-3/");
+    let mut session = world.session("prefix=greenhouse/bay-3/");
+    let target = sample::event(TARGET);
+    for _ in 0..TIMES {
+        world.append(&target);
+        assert!(matches!(world.step(&mut first), Step::Write(_)), "an event is there");
+        let step = measured(|| world.step(&mut session));
+        assert!(matches!(step, Step::Write(write) if write.events == 1), "an event is there");
+        world.rest(&mut first);
         world.rest(&mut session);
     }
 }

@@ -14,7 +14,7 @@ use fanlight::{
     model::{Epoch, Filter, Format, Moment, Transport, resume::Start, ring},
     telemetry::Telemetry,
     transport::{
-        self, Account, Peer, Session, Step, Wire,
+        self, Account, Ledger, Peer, Session, Step, Turn, Wire,
         request::{Request, Route},
     },
 };
@@ -113,8 +113,8 @@ pub fn filters(by: By, count: usize, concerned: Concerned) -> Vec<Filter> {
 pub struct World {
     pub hub: Hub,
     pub publisher: Publisher,
-    pub telemetry: Arc<Telemetry>,
-    clock: Clock,
+    ledger: Arc<Ledger>,
+    turn: Turn,
     config: Arc<transport::Config>,
 }
 
@@ -137,7 +137,9 @@ impl World {
             checkpoint_after: Duration::from_secs(300),
             age_max: None,
         };
-        World { hub, publisher, telemetry, clock: Clock::anchored(0), config: Arc::new(config) }
+        let ledger = Arc::new(Ledger { telemetry, clock: Clock::anchored(0) });
+        let turn = Turn::new(ledger.clone());
+        World { hub, publisher, ledger, turn, config: Arc::new(config) }
     }
 
     /// The same with a full ring, which evicts one record for each that comes. Every quarter of
@@ -173,32 +175,32 @@ impl World {
             Request::parse(Route::Events, Some(query), &headers).expect("a query that is right");
         let subscription = self.subscribe(request.filter.clone());
         let account = Account::open(
-            self.telemetry.clone(),
-            self.clock.clone(),
+            self.ledger.clone(),
             Arc::new(Peer::new(([127, 0, 0, 1], 1).into())),
             Transport::Sse,
             Format::Message,
         );
         let wire = Wire::Sse(Format::Message);
         let config = self.config.clone();
-        let now = self.clock.instant(0).into_std();
+        let now = self.ledger.clock.instant(0).into_std();
         let mut session = Session::new(subscription, account, config, wire, &request, None, now);
         self.rest(&mut session);
         session
     }
 
-    /// Asks a session what to do. All that measures a session steps it here.
+    /// Asks a session what to do, in a turn that goes on until [`World::rest`]. All that measures
+    /// a session steps it here.
     #[inline]
     pub fn step(&mut self, session: &mut Session) -> Step {
-        session.step(self.clock.instant(0).into_std())
+        session.step(self.ledger.clock.instant(0).into_std(), &mut self.turn)
     }
 
-    /// Steps a session until it waits.
+    /// Steps a session until it waits, and ends the turn.
     pub fn rest(&mut self, session: &mut Session) {
         loop {
             match self.step(session) {
                 Step::Write(_) | Step::Yield => {}
-                Step::Wait { .. } => return,
+                Step::Wait { .. } => return self.turn.finish(),
                 Step::End(reason) => unreachable!("nothing ends this stream: {reason}"),
             }
         }
