@@ -19,7 +19,10 @@ use bytes::Bytes;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::Service as _;
 
@@ -151,12 +154,33 @@ pub(super) async fn run(
                 connections.telemetry().clone(),
                 config.write_stall,
             );
-            let router = router.clone();
-            let serving =
-                serve(io, connection, place, router, exits.clone(), config, shutdown.clone());
-            shutdown.spawn(serving);
+            let (router, exits) = (router.clone(), exits.clone());
+            let ending = shutdown.clone();
+            shutdown.spawn(async move {
+                // HTTP takes some 15 KiB for each connection. In a storm of them most are
+                // yet to say something, and until then they take next to nothing.
+                let Some(header_timeout) = begins(&io, &config, &ending).await else { return };
+                let config = Config { header_timeout, ..config };
+                Box::pin(serve(io, connection, place, router, exits, config, ending)).await;
+            });
         }
     }
+}
+
+/// Waits for the first byte of a request. Returns the time left for the rest of its head.
+async fn begins(
+    io: &StallGuard<TcpStream>,
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Option<Duration> {
+    let accepted = Instant::now();
+    tokio::select! {
+        begun = tokio::time::timeout(config.header_timeout, io.get_ref().readable()) => {
+            begun.ok()?.ok()?;
+        }
+        () = shutdown.finishing() => return None,
+    }
+    Some(config.header_timeout.saturating_sub(accepted.elapsed()))
 }
 
 async fn serve(

@@ -54,8 +54,9 @@ impl Talk {
     /// A talk that begins with what was read after the request.
     pub(super) fn new(config: &conversation::Config, read_ahead: Bytes, now: Instant) -> Talk {
         let limits = Some(config.limits());
+        // Copied, since its bytes lie in a buffer of 8 KiB that would stay.
         let context =
-            WebSocketContext::from_partially_read(read_ahead.into(), Role::Server, limits);
+            WebSocketContext::from_partially_read(read_ahead.to_vec(), Role::Server, limits);
         Talk { context, conversation: Conversation::new(config, now), is_broken: false }
     }
 
