@@ -105,7 +105,7 @@ impl<P> Connection<P> {
     pub(super) fn new(
         socket: TcpStream,
         offer: Offer,
-        read_ahead: Bytes,
+        read_ahead: &[u8],
         place: P,
         config: &Config,
         now: Instant,
@@ -250,7 +250,14 @@ impl<P> Connection<P> {
             }
             Stage::Closing(until) if tools.now >= until => Served::Ended,
             Stage::Closing(_) if self.is_unread => Served::Behind,
-            Stage::Closing(until) => Served::Until(until),
+            Stage::Closing(until) => {
+                if self.talk.as_ref().is_some_and(|talk| talk.is_broken()) {
+                    // All that is left to wait for is that the client closes too, and not
+                    // with something unread: that would reset the connection.
+                    let _ = self.socket.shutdown(Shutdown::Write);
+                }
+                Served::Until(until)
+            }
         }
     }
 
@@ -261,9 +268,10 @@ impl<P> Connection<P> {
             let Some(talk) = talk else { break };
             let is_closing = *stage != Stage::Open;
             let websocket = &tools.config.websocket;
-            let heard = talk.hear(socket, websocket, tools.now, is_closing, |filter| {
+            let heard = talk.hear(socket, websocket, tools.now, is_closing);
+            if let Some(filter) = heard.new_filter {
                 session.refilter(filter);
-            });
+            }
             self.is_unread = heard.more;
             self.send(heard.answers, tools)?;
             match heard.end {

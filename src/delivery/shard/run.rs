@@ -137,7 +137,7 @@ impl<'a, P> Run<'a, P> {
             // News from here on ring; what came before is found when it is first served.
             self.doorbell.attach(offer.session.subscription_mut());
             let connection =
-                Connection::new(socket, offer, read_ahead, place, self.config, self.now);
+                Connection::new(socket, offer, &read_ahead, place, self.config, self.now);
             self.connections.insert(Box::new(connection));
             self.join(key);
             self.queue(key);

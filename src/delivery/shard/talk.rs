@@ -37,6 +37,8 @@ const HEARD_BYTES_MAX: usize = 16 << 10;
 pub(super) struct Heard {
     /// What answers it: pongs, a closing handshake.
     pub(super) answers: Bytes,
+    /// The filter to go on with; each is confirmed before the next one is heard.
+    pub(super) new_filter: Option<Filter>,
     /// It may have more to say.
     pub(super) more: bool,
     /// Why it is over, if it is.
@@ -52,12 +54,17 @@ struct Pipe<'a> {
 
 impl Talk {
     /// A talk that begins with what was read after the request.
-    pub(super) fn new(config: &conversation::Config, read_ahead: Bytes, now: Instant) -> Talk {
+    pub(super) fn new(config: &conversation::Config, read_ahead: &[u8], now: Instant) -> Talk {
         let limits = Some(config.limits());
         // Copied, since its bytes lie in a buffer of 8 KiB that would stay.
         let context =
             WebSocketContext::from_partially_read(read_ahead.to_vec(), Role::Server, limits);
         Talk { context, conversation: Conversation::new(config, now), is_broken: false }
+    }
+
+    /// No answer to a closing handshake can be understood any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// Hears what there is to hear, up to a bound. With the closing handshake begun, only
@@ -68,8 +75,8 @@ impl Talk {
         config: &conversation::Config,
         now: Instant,
         is_closing: bool,
-        mut refilter: impl FnMut(Filter),
     ) -> Heard {
+        let mut new_filter = None;
         let mut pipe =
             Pipe { socket: Some(socket), readable_bytes: HEARD_BYTES_MAX, written: Vec::new() };
         let end = loop {
@@ -86,12 +93,16 @@ impl Talk {
                 }
             };
             match self.conversation.heard(message, now) {
-                Ok(filter) => filter.into_iter().for_each(&mut refilter),
+                Ok(None) => {}
+                Ok(filter) => {
+                    new_filter = filter;
+                    break None;
+                }
                 Err(end) => break Some(end),
             }
         };
-        let more = pipe.readable_bytes == 0;
-        Heard { answers: self.flush(pipe), more, end }
+        let more = pipe.readable_bytes == 0 || new_filter.is_some();
+        Heard { answers: self.flush(pipe), new_filter, more, end }
     }
 
     /// A ping if it is time for one, and when to ask again.
