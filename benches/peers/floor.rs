@@ -18,6 +18,7 @@ use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},
 };
+use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const SUBSCRIBERS: Token = Token(0);
@@ -27,6 +28,8 @@ const PUBLISHER: Token = Token(2);
 const CLIENTS: usize = 3;
 /// Most bytes passed on in one turn: a burst of 50 events of 250 bytes fits.
 const CHUNK_BYTES: usize = 64 << 10;
+/// Connections that wait to be accepted: a rush of them must not wait for TCP to try again.
+const BACKLOG: i32 = 4096;
 const CLIENTS_MAX: usize = 1 << 16;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const SSE_HEAD: &[u8] =
@@ -42,8 +45,7 @@ struct Client {
 /// Serves subscribers on one address and one publisher on another until it is killed.
 pub(crate) fn serve(subscribers: SocketAddr, publishers: SocketAddr) -> Result<()> {
     let mut poll = Poll::new()?;
-    let mut listener = TcpListener::bind(subscribers)?;
-    let mut entrance = TcpListener::bind(publishers)?;
+    let (mut listener, mut entrance) = (listen(subscribers)?, listen(publishers)?);
     poll.registry().register(&mut listener, SUBSCRIBERS, Interest::READABLE)?;
     poll.registry().register(&mut entrance, PUBLISHERS, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
@@ -78,6 +80,15 @@ pub(crate) fn serve(subscribers: SocketAddr, publishers: SocketAddr) -> Result<(
             }
         }
     }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 /// The loop that is measured.

@@ -71,6 +71,14 @@ impl Publisher {
         }
     }
 
+    /// Gives up on answers that are missing: what was sent last did not come through.
+    pub(crate) fn forget(&mut self) {
+        if let Publisher::Http(http) = self {
+            http.connection = None;
+            http.unanswered = 0;
+        }
+    }
+
     /// Waits for the answers that are missing, and fails if one is no success.
     pub(crate) fn settle(&mut self) -> Result<()> {
         match self {

@@ -278,7 +278,8 @@ impl Report {
     fn markdown(&self) -> String {
         let mut page = String::from(
             "# Beside other brokers\n\nWritten by `benches/peers/run`; do not edit. Medians of all \
-             rounds, which are in [peers.json](peers.json).\n\n",
+             rounds, which are in [peers.json](peers.json). A fault is a delivery that was lost, or \
+             had not come 20 s after its event, or came out of order or twice.\n\n",
         );
         for (name, value) in &self.facts {
             let _ = writeln!(page, "- {name}: {value}");

@@ -109,7 +109,7 @@ pub(crate) fn publish(
         phase.add(crowd.tally());
         if ended == Ended::TimedOut {
             phase.faults.lost += crowd.missing(events.last()).deliveries;
-            peer.check()?;
+            peer.publisher().forget();
             break;
         }
         peer.publisher().settle()?;

@@ -77,7 +77,10 @@ pub(super) fn shards(bench: &mut Bench, about: About<'_>) -> Result<()> {
             ("burst_us", burst.cpu_us()),
             ("burst_per_second", burst.per_second()),
         ];
-        let case = format!("{shards} on {shards} cores");
+        let case = match shards {
+            1 => "1 shard, 1 core".to_owned(),
+            _ => format!("{shards} shards, {shards} cores"),
+        };
         let faults = spaced.faults + burst.faults;
         bench.add(about, Scenario::Shards, &case, &figures, faults);
     }

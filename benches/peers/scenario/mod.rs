@@ -16,6 +16,9 @@ use crate::{
     session::{self, Phase},
 };
 
+/// A reason is cut to this: what a peer printed is in it.
+const SKIPPED_CHARS_MAX: usize = 600;
+
 /// A run in progress.
 #[derive(Debug)]
 pub(crate) struct Bench {
@@ -36,7 +39,7 @@ struct About<'a> {
 impl Bench {
     /// Everything that was asked for.
     pub(crate) fn run(&mut self) -> Result<()> {
-        let kinds = self.installed();
+        let kinds = self.installed()?;
         let transports = self.options.transports.clone();
         for round in 1..=self.options.rounds {
             for &transport in &transports {
@@ -86,23 +89,32 @@ impl Bench {
         let Err(error) = scenario(self, about) else { return Ok(()) };
         interrupt::check()?;
         let About { kind, transport, round } = about;
-        self.skip(format!("{kind}, {what} over {transport}, round {round}: {error:#}"));
+        self.skip(&format!("{kind}, {what} over {transport}, round {round}: {error:#}"));
         Ok(())
     }
 
-    fn installed(&mut self) -> Vec<Kind> {
-        let mut kinds = self.options.peers.clone();
-        kinds.retain(|kind| match kind.missing() {
-            None => true,
-            Some(why) => {
-                self.skip(format!("{kind}: {why}"));
-                false
+    /// The peers that are there and that start.
+    fn installed(&mut self) -> Result<Vec<Kind>> {
+        let mut kinds = Vec::new();
+        for kind in self.options.peers.clone() {
+            let about = About { kind: &kind, transport: Transport::Sse, round: 0 };
+            let why = match kind.missing() {
+                Some(why) => Some(why),
+                None => self.start(about, &[]).err().map(|error| format!("{error:#}")),
+            };
+            interrupt::check()?;
+            match why {
+                Some(why) => self.skip(&format!("{kind}: {why}")),
+                None => kinds.push(kind),
             }
-        });
-        kinds
+        }
+        Ok(kinds)
     }
 
-    fn skip(&mut self, line: String) {
+    /// Says what is left out and why, on one line.
+    fn skip(&mut self, why: &str) {
+        let lines: Vec<&str> = why.lines().map(str::trim).collect();
+        let line: String = lines.join("; ").chars().take(SKIPPED_CHARS_MAX).collect();
         eprintln!("left out: {line}");
         self.report.skipped.push(line);
     }

@@ -7,8 +7,8 @@ use crate::{event, report::Scenario};
 
 /// Events with which sockets are filled. Together they are more than the kernel takes for a
 /// connection whose send buffer is bounded, and few, so that a peer that is dear a delivery is
-/// done with them too.
-const FILL_BYTES: usize = 4096;
+/// done with them too. Each fits, framed, into a buffer of 4 KiB, which is what Pushpin has here.
+const FILL_BYTES: usize = 3000;
 const FILL_BATCH: usize = 4;
 
 /// Healthy subscribers alone, then beside stalled ones.
