@@ -115,7 +115,8 @@ impl Scenario {
             }
             Scenario::Stalled => {
                 "Stalled: some subscribers never read. 99th percentile of the healthy ones, alone \
-                 and beside them, and user memory of the server for each stalled one."
+                 and beside them, and user memory of the server for each stalled one. What the \
+                 kernel holds for these is not in it."
             }
             Scenario::Replay => {
                 "Replay: clients return at once and ask for all that is held, while others are \

@@ -72,6 +72,7 @@ pub(super) fn replay(bench: &mut Bench, about: About<'_>) -> Result<()> {
         ("meanwhile_p99_ms", session::ms(meanwhile.latency.value_at_quantile(0.99))),
         ("cpu_us", session::us_each(cpu, returned.deliveries + meanwhile.latency.len())),
         ("replayed_ms", returned.took.as_secs_f64() * 1e3),
+        ("live_deliveries", meanwhile.latency.len() as f64),
         ("complete", 100.0 * complete as f64 / sizes.returning as f64),
     ];
     let mut faults = alone.faults + meanwhile.faults + returned.faults;
