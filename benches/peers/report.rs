@@ -1,6 +1,12 @@
 //! The results: every round as JSON, medians as tables and bars.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    fs,
+    path::Path,
+    str::FromStr,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -40,7 +46,11 @@ pub(crate) struct Row {
 /// What no delivery may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
+    /// Never came, though later ones did.
     pub(crate) lost: u64,
+    /// Had not come when the wait was over.
+    pub(crate) late: u64,
+    /// Came after later ones, or twice.
     pub(crate) disordered: u64,
 }
 
@@ -48,7 +58,30 @@ impl std::ops::Add for Faults {
     type Output = Faults;
 
     fn add(self, other: Faults) -> Faults {
-        Faults { lost: self.lost + other.lost, disordered: self.disordered + other.disordered }
+        Faults {
+            lost: self.lost + other.lost,
+            late: self.late + other.late,
+            disordered: self.disordered + other.disordered,
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            (self.lost, "lost"),
+            (self.late, "late"),
+            (self.disordered, "out of order or repeated"),
+        ];
+        let told: Vec<String> = kinds
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, kind)| format!("{count} {kind}"))
+            .collect();
+        match told.is_empty() {
+            true => f.write_str("none"),
+            false => f.write_str(&told.join(", ")),
+        }
     }
 }
 
@@ -215,8 +248,7 @@ impl Row {
             let _ = write!(line, " {name} {value:.2}");
         }
         if self.faults != Faults::default() {
-            let Faults { lost, disordered } = self.faults;
-            let _ = write!(line, "  LOST {lost}, OUT OF ORDER {disordered}");
+            let _ = write!(line, "  FAULTS: {}", self.faults);
         }
         line
     }
@@ -252,6 +284,7 @@ impl Report {
                 "round": row.round,
                 "figures": figures,
                 "lost": row.faults.lost,
+                "late": row.faults.late,
                 "disordered": row.faults.disordered,
             })
         };
@@ -279,8 +312,9 @@ impl Report {
     fn markdown(&self) -> String {
         let mut page = String::from(
             "# Beside other brokers\n\nWritten by `benches/peers/run`; do not edit. Medians of all \
-             rounds, which are in [peers.json](peers.json). A fault is a delivery that was lost, or \
-             had not come 20 s after its event, or came out of order or twice.\n\n",
+             rounds, which are in [peers.json](peers.json). A fault is a delivery that never \
+             came though later ones did (lost), had not come 20 s after its event (late), or came \
+             out of order or twice.\n\n",
         );
         for (name, value) in &self.facts {
             let _ = writeln!(page, "- {name}: {value}");
@@ -356,13 +390,8 @@ fn median(rows: &[&Row], name: &str) -> Option<f64> {
 
 /// Faults of all rounds together: they are no matter for a median.
 fn faults(rows: &[&Row]) -> String {
-    let lost: u64 = rows.iter().map(|row| row.faults.lost).sum();
-    let disordered: u64 = rows.iter().map(|row| row.faults.disordered).sum();
-    match (lost, disordered) {
-        (0, 0) => "none".to_owned(),
-        (lost, 0) => format!("**{lost} lost**"),
-        (lost, disordered) => format!("**{lost} lost, {disordered} out of order**"),
-    }
+    let sum = rows.iter().fold(Faults::default(), |sum, row| sum + row.faults);
+    if sum == Faults::default() { sum.to_string() } else { format!("**{sum}**") }
 }
 
 /// With thousands set apart where there are no decimals.

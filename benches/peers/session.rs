@@ -16,7 +16,7 @@ use crate::{
     report::Faults,
 };
 
-/// A batch reaches everybody within this time, or counts as lost.
+/// A batch reaches everybody within this time, or counts as late, which ends the phase.
 const BATCH_MAX: Duration = Duration::from_secs(20);
 /// A phase begins no further batch after this time.
 const PHASE_MAX: Duration = Duration::from_secs(15);
@@ -108,7 +108,7 @@ pub(crate) fn publish(
         phase.busy += started.elapsed();
         phase.add(crowd.tally());
         if ended == Ended::TimedOut {
-            phase.faults.lost += crowd.missing(events.last()).deliveries;
+            phase.faults.late += crowd.missing(events.last()).deliveries;
             peer.publisher().forget();
             break;
         }
@@ -146,7 +146,11 @@ fn until_interrupted(_: &Crowd) -> ControlFlow<()> {
 
 /// Losses on the way and disorder, as a tally has them. A gap that was told is a loss here.
 pub(crate) fn faults(tally: &Tally) -> Faults {
-    Faults { lost: tally.lost + tally.told, disordered: tally.out_of_order + tally.repeated }
+    Faults {
+        lost: tally.lost + tally.told,
+        late: 0,
+        disordered: tally.out_of_order + tally.repeated,
+    }
 }
 
 /// Nanoseconds as milliseconds.

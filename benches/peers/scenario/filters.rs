@@ -56,7 +56,7 @@ pub(super) fn filters(bench: &mut Bench, about: About<'_>) -> Result<()> {
             peer.check()?;
             let mut faults: Faults = session::faults(one.tally());
             if ended != Ended::Done {
-                faults.lost += one.missing(events.last()).deliveries;
+                faults.late += one.missing(events.last()).deliveries;
             }
             let cpu_us = session::us_each(cpu, sizes.filter_events as u64 + 1);
             let case = format!("{count} filters, {concerned} concerned");

@@ -76,7 +76,7 @@ pub(super) fn replay(bench: &mut Bench, about: About<'_>) -> Result<()> {
         ("complete", 100.0 * complete as f64 / sizes.returning as f64),
     ];
     let mut faults = alone.faults + meanwhile.faults + returned.faults;
-    faults.lost += returned.missing.deliveries;
+    faults.late += returned.missing.deliveries;
     let case = format!("{} × {} beside {}", sizes.returning, sizes.held, sizes.live);
     bench.add(about, Scenario::Replay, &case, &figures, faults);
     Ok(())
@@ -143,7 +143,6 @@ impl Live {
         live.reset();
         peer.publisher().publish(&events.take(event::NAME, 1))?;
         if session::wait(live, events.last(), REPLAY_MAX)? == Ended::TimedOut {
-            self.faults.lost += live.missing(events.last()).deliveries;
             bail!("live subscribers got nothing any more");
         }
         self.latency.add(&live.tally().latency)?;
