@@ -77,6 +77,11 @@ impl Batch {
         bytes
     }
 
+    /// True if the write will be more than one record.
+    pub(super) fn is_joined(&self) -> bool {
+        self.frames.len() > 1
+    }
+
     /// One record goes out as the very bytes that everyone shares. More are joined, after
     /// the hub's lock is given back and to the byte: a client that does not read holds two
     /// such buffers, and spare room in them would be held as well.

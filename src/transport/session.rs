@@ -308,7 +308,7 @@ impl Session {
         let is_shared = self.events_left.is_none();
         if is_shared && let Some(prepared) = turn.prepared(&place) {
             self.subscription.advance(prepared.cursor);
-            return prepared.clone();
+            return prepared;
         }
         let budget = self.budget();
         let mut batch = Batch::new(budget.bytes);
@@ -319,7 +319,10 @@ impl Session {
         });
         let (last, large) = (batch.last, batch.large.take());
         let cursor = self.subscription.cursor();
-        let prepared = Prepared { write: batch.finish(), large, last, cursor, examined };
+        // Joined bytes are no one else's; one record's are the ring's.
+        let is_own = batch.is_joined();
+        let write = batch.finish();
+        let prepared = Prepared { write, large, last, cursor, examined, is_own };
         if is_shared && !matches!(prepared.examined, Examined::Gap(_)) {
             turn.prepare(place, prepared.clone());
         }

@@ -8,6 +8,8 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{
     hub::{Examined, GroupId},
     model::{Moment, Seq, Transport},
@@ -22,6 +24,9 @@ const PREPARED_MAX: usize = 16;
 /// Writes whose latency is told by one look at the clock: about half a millisecond of
 /// them.
 const SAMPLED_WRITES: usize = 32;
+
+/// A prepared write up to this size is copied for the thread when it is used again.
+const OWN_BYTES_MAX: usize = 16 << 10;
 
 /// What the sessions that a driver steps in one go have in common.
 pub struct Turn {
@@ -57,6 +62,8 @@ pub(super) struct Prepared {
     /// Where the examination ended.
     pub(super) cursor: Seq,
     pub(super) examined: Examined,
+    /// The write's bytes are this turn's own, or too many to be copied.
+    pub(super) is_own: bool,
 }
 
 /// Totals of one transport.
@@ -95,10 +102,19 @@ impl Turn {
     }
 
     /// What followed from `place` earlier in this turn.
-    pub(super) fn prepared(&self, place: &Place) -> Option<&Prepared> {
+    pub(super) fn prepared(&mut self, place: &Place) -> Option<Prepared> {
         // The newest first: the rest of the group stands where the last one stood.
-        let mut prepared = self.prepared.iter().rev();
-        prepared.find(|(known, _)| known == place).map(|(_, prepared)| prepared)
+        let mut prepared = self.prepared.iter_mut().rev();
+        let (_, prepared) = prepared.find(|(known, _)| known == place)?;
+        if let Some(write) = prepared.write.as_mut().filter(|_| !prepared.is_own) {
+            // The bytes of one record are the ring's: each use of them is counted where
+            // all threads count, and would have to wait for the others.
+            if write.bytes.len() <= OWN_BYTES_MAX {
+                write.bytes = Bytes::copy_from_slice(&write.bytes);
+            }
+            prepared.is_own = true;
+        }
+        Some(prepared.clone())
     }
 
     /// Keeps what follows from `place` for the rest of the turn, or until there are too many.
