@@ -134,8 +134,9 @@ impl Scenario {
                  head of the answer."
             }
             Scenario::Memory => {
-                "Memory: user memory of the server for each open connection, before any event and \
-                 after some were delivered. The kernel's sockets come on top, for all alike."
+                "Memory: user memory of the server for each open connection, before any event, for \
+                 each of half as many that come on top, and after some events were delivered. The \
+                 kernel's sockets are not in it, for all alike."
             }
             Scenario::Spaced => {
                 "Spaced: one event at a time, each waited for until every subscriber has it. \
@@ -176,7 +177,11 @@ impl Scenario {
             Scenario::Connect => {
                 &[("cpu_us", "µs of processor", 1), ("opened_ms", "all open after, ms", 0)]
             }
-            Scenario::Memory => &[("idle_kib", "KiB idle", 1), ("used_kib", "KiB after events", 1)],
+            Scenario::Memory => &[
+                ("idle_kib", "KiB idle", 2),
+                ("further_kib", "KiB for each further one", 2),
+                ("used_kib", "KiB after events", 2),
+            ],
             Scenario::Spaced => &[
                 ("cpu_us", "µs of processor", 2),
                 ("first_ms", "first, ms", 2),

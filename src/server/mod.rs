@@ -94,9 +94,20 @@ pub fn listen_advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What every handler can reach.
+/// What every handler can reach. Clones share it: each request makes a few.
 #[derive(Clone, Debug)]
-struct App {
+struct App(Arc<Parts>);
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+struct Parts {
     hub: Hub,
     telemetry: Arc<Telemetry>,
     clock: Clock,
@@ -160,7 +171,7 @@ impl Broker {
             }
         };
         let exits = Exits { shards: shards.clone(), websocket: config.websocket };
-        let app = App {
+        let app = App(Arc::new(Parts {
             hub,
             telemetry: telemetry.clone(),
             clock: clock.clone(),
@@ -175,7 +186,7 @@ impl Broker {
             started,
             ready_after: config.ready_after,
             shutdown: shutdown.clone(),
-        };
+        }));
         let upstream = Upstream::new(config.upstream, publisher, clock, upstream).await?;
         shutdown.spawn(upstream.run(shutdown.finish_token()));
         shutdown.spawn(upkeep(telemetry, shutdown.clone()));

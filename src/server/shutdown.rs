@@ -8,7 +8,7 @@
 //!                                                      the window is over: the rest is cut
 //! ```
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio_util::{
     sync::CancellationToken,
@@ -18,6 +18,12 @@ use tokio_util::{
 /// Tells tasks to finish, then to stop, and waits for them. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    // One allocation for all three: to clone a token takes its lock.
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
     finish: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -31,40 +37,40 @@ impl Shutdown {
 
     /// Runs a task until it ends, or is stopped at the end of the drain window.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
+        let shared = self.shared.clone();
+        self.shared.tasks.spawn(async move {
             tokio::select! {
                 () = task => {}
-                () = stop.cancelled() => {}
+                () = shared.stop.cancelled() => {}
             }
         });
     }
 
     /// Counts as running for as long as it is held.
     pub fn token(&self) -> TaskTrackerToken {
-        self.tasks.token()
+        self.shared.tasks.token()
     }
 
     /// Completes when tasks are to finish.
     pub async fn finishing(&self) {
-        self.finish.cancelled().await;
+        self.shared.finish.cancelled().await;
     }
 
     /// A token that is cancelled when tasks are to finish.
     pub fn finish_token(&self) -> CancellationToken {
-        self.finish.clone()
+        self.shared.finish.clone()
     }
 
     /// Tells every task to finish, and stops those that have not after `window`; `cut_rest` is
     /// called then to end what runs elsewhere. Returns how many had to be stopped.
     pub async fn run(&self, window: Duration, cut_rest: impl FnOnce()) -> usize {
-        self.finish.cancel();
-        self.tasks.close();
-        let finished = tokio::time::timeout(window, self.tasks.wait()).await;
-        let cut = if finished.is_ok() { 0 } else { self.tasks.len() };
-        self.stop.cancel();
+        self.shared.finish.cancel();
+        self.shared.tasks.close();
+        let finished = tokio::time::timeout(window, self.shared.tasks.wait()).await;
+        let cut = if finished.is_ok() { 0 } else { self.shared.tasks.len() };
+        self.shared.stop.cancel();
         cut_rest();
-        self.tasks.wait().await;
+        self.shared.tasks.wait().await;
         cut
     }
 }

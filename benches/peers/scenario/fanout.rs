@@ -30,10 +30,19 @@ pub(super) fn fanout(bench: &mut Bench, about: About<'_>) -> Result<()> {
         bench.add(about, Scenario::Connect, "", &figures, Faults::default());
     }
     let idle = if with_memory { peer.memory_bytes() } else { 0 };
+    let further = match with_memory {
+        // What a server holds once for all shows in the first number and not in this one.
+        true => {
+            let _more = session::open(&mut peer, about.transport, "", count / 2, 0)?;
+            session::kib_each(peer.memory_bytes(), idle, count / 2)
+        }
+        false => 0.0,
+    };
     let warm = session::publish(&mut peer, &mut crowd, &mut events, event::NAME, WARM, 1)?;
     if with_memory {
         let figures = [
             ("idle_kib", session::kib_each(idle, empty, count)),
+            ("further_kib", further),
             ("used_kib", session::kib_each(peer.memory_bytes(), empty, count)),
         ];
         bench.add(about, Scenario::Memory, "", &figures, warm.faults);

@@ -121,7 +121,7 @@ impl<P> Connection<P> {
             stalled_at: None,
             framing,
             stage: Stage::Fresh,
-            is_unread: talk.is_some(),
+            is_unread: talk.is_some() && !read_ahead.is_empty(),
             talk,
             discarded_bytes: 0,
             filed: Filed { group, member: 0, due: now, tick: None, is_behind: false },
