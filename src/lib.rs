@@ -8,15 +8,18 @@
 //!
 //! ```text
 //!  upstream/              log/                hub/                       transport/           delivery/
-//!  Particle cloud ─┐   append → Position   ingest, the one writer:      session: what to     body: a session as
-//!  any SSE stream ─┼─▶ (memory)         ─▶ render once per format ─▶    write next, pure  ─▶ an HTTP answer
-//!  simulator      ─┘                       ring of shared frames        (SSE, NDJSON,        websocket: a session
-//!                                          wake the matching groups      WebSocket, poll)    as messages
-//!                                               ▲ examine()
+//!  Particle cloud ─┐   append → Position   ingest, the one writer:      session: what to     shard: a thread, its
+//!  any SSE stream ─┼─▶ (memory)         ─▶ render once per format ─▶    write next, pure  ─▶ sockets, one write for
+//!  simulator      ─┘                       ring of shared frames        (SSE, NDJSON,        all at the same place
+//!                                          ring doorbells, wake groups   WebSocket); poll    body, websocket:
+//!                                               ▲ examine()                                  one by one, by hyper
 //!                                           subscription = cursor + filter
 //!  model/   the words and rules all of them share: no clock, no lock, no I/O, no async
 //!  server/  builds the picture from the configuration and nothing else does
 //! ```
+//!
+//! A stream's request is read by hyper; then its socket leaves hyper for a shard, with the
+//! head of the answer, and stays there. Polls and all other requests stay with hyper.
 //!
 //! Data moves left to right, and nothing on the right is named on the left. The modules
 //! below stand in reading order; docs/ARCHITECTURE.md walks one event through them.

@@ -65,7 +65,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "delivery",
-        &["model", "telemetry", "transport"],
+        &["hub", "model", "telemetry", "transport"],
         &[
             "bytes",
             "futures_util",
@@ -73,9 +73,12 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "hyper",
             "hyper_util",
             "memchr",
+            "mio",
+            "slab",
             "tokio",
             "tokio_stream",
             "tokio_tungstenite",
+            "tracing",
         ],
     ),
     (
@@ -83,6 +86,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["clock", "delivery", "hub", "log", "model", "telemetry", "transport", "upstream"],
         &[
             "axum",
+            "bytes",
             "dashmap",
             "fastrand",
             "http",
