@@ -53,8 +53,8 @@ pub struct Config {
     pub send_buffer_bytes: usize,
 }
 
-/// Kernel receive buffer asked for: requests are small, and what a client sends into
-/// a stream is never read.
+/// Kernel receive buffer asked for: requests are small, and next to nothing is read of
+/// what a client sends into a stream.
 const RECEIVE_BUFFER_BYTES: usize = 16 << 10;
 /// Connections that wait to be accepted; Linux cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

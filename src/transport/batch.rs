@@ -83,8 +83,8 @@ impl Batch {
     }
 
     /// One record goes out as the very bytes that everyone shares. More are joined, after
-    /// the hub's lock is given back and to the byte: a client that does not read holds two
-    /// such buffers, and spare room in them would be held as well.
+    /// the hub's lock is given back and to the byte: a client that does not read holds one
+    /// such buffer (through hyper two), and spare room in it would be held as well.
     pub(super) fn finish(mut self) -> Option<Write> {
         let bytes = match self.frames.as_slice() {
             [] => return None,
