@@ -11,8 +11,8 @@
 //!  Particle cloud ─┐   append → Position   ingest, the one writer:      session: what to     shard: a thread, its
 //!  any SSE stream ─┼─▶ (memory)         ─▶ render once per format ─▶    write next, pure  ─▶ sockets, one write for
 //!  simulator      ─┘                       ring of shared frames        (SSE, NDJSON,        all at the same place
-//!                                          ring doorbells, wake groups   WebSocket); poll    body, websocket:
-//!                                               ▲ examine()                                  one by one, by hyper
+//!                                          ring doorbells, wake groups   WebSocket); poll    body, websocket: a
+//!                                               ▲ examine()                                  task each, no shards
 //!                                           subscription = cursor + filter
 //!  model/   the words and rules all of them share: no clock, no lock, no I/O, no async
 //!  server/  builds the picture from the configuration and nothing else does
