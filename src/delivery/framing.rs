@@ -2,7 +2,9 @@
 //!
 //! Law: wrapped once for all who get the same bytes the same way. What a chunk or a
 //! WebSocket frame adds is a few bytes, but to copy them together for each subscriber
-//! would be the greater part of delivering.
+//! would be the greater part of delivering. Large records are not copied at all: what is
+//! added goes before and after the bytes that everyone shares, so that a crowd of clients
+//! that do not read holds them once.
 
 use bytes::Bytes;
 use memchr::memchr_iter;
@@ -20,6 +22,18 @@ pub enum Framing {
     WebSocket,
 }
 
+/// A write over this size is one record, or a few: its bytes are not copied.
+const COPIED_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes as they go to a socket, in pieces.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wrapped {
+    /// What goes first, usually all of it.
+    pub(super) first: Bytes,
+    /// What follows, last piece first.
+    pub(super) later: Vec<Bytes>,
+}
+
 /// Writes wrapped lately. In a turn most subscribers get the same one.
 const WRAPPED_MAX: usize = 4;
 
@@ -28,7 +42,7 @@ const WRAPPED_MAX: usize = 4;
 pub(super) struct Wrapper {
     /// Each with the bytes it was made of, which are held so that their address names
     /// them and nothing else.
-    wrapped: Vec<(Bytes, Framing, Bytes)>,
+    wrapped: Vec<(Bytes, Framing, Wrapped)>,
     oldest: usize,
 }
 
@@ -48,9 +62,9 @@ impl Framing {
 
 impl Wrapper {
     /// `bytes` as they go to a socket.
-    pub(super) fn wrap(&mut self, bytes: Bytes, framing: Framing) -> Bytes {
+    pub(super) fn wrap(&mut self, bytes: Bytes, framing: Framing) -> Wrapped {
         if framing == Framing::Plain || bytes.is_empty() {
-            return bytes;
+            return bytes.into();
         }
         let same =
             |made_of: &Bytes| made_of.as_ptr() == bytes.as_ptr() && made_of.len() == bytes.len();
@@ -61,9 +75,11 @@ impl Wrapper {
             return wrapped.clone();
         }
         let wrapped = match framing {
-            Framing::Plain => bytes.clone(),
-            Framing::Chunked => chunk(&bytes),
-            Framing::WebSocket => messages(&bytes),
+            Framing::Plain => bytes.clone().into(),
+            Framing::Chunked if bytes.len() > COPIED_BYTES_MAX => large_chunk(&bytes),
+            Framing::Chunked => chunk(&bytes).into(),
+            Framing::WebSocket if bytes.len() > COPIED_BYTES_MAX => large_messages(&bytes),
+            Framing::WebSocket => messages(&bytes).into(),
         };
         let entry = (bytes, framing, wrapped.clone());
         if self.wrapped.len() < WRAPPED_MAX {
@@ -80,6 +96,32 @@ impl Wrapper {
         self.wrapped.clear();
         self.oldest = 0;
     }
+}
+
+impl From<Bytes> for Wrapped {
+    fn from(first: Bytes) -> Wrapped {
+        Wrapped { first, later: Vec::new() }
+    }
+}
+
+impl From<Vec<Bytes>> for Wrapped {
+    fn from(mut pieces: Vec<Bytes>) -> Wrapped {
+        pieces.reverse();
+        Wrapped { first: pieces.pop().unwrap_or_default(), later: pieces }
+    }
+}
+
+fn large_chunk(bytes: &Bytes) -> Wrapped {
+    let size = format!("{:X}\r\n", bytes.len());
+    vec![Bytes::from(size), bytes.clone(), Bytes::from_static(b"\r\n")].into()
+}
+
+fn large_messages(lines: &Bytes) -> Wrapped {
+    let parted = parted(lines).flat_map(|line| {
+        let head = Bytes::copy_from_slice(text_head(line.len()).as_slice());
+        [head, lines.slice_ref(line)]
+    });
+    parted.collect::<Vec<_>>().into()
 }
 
 fn chunk(bytes: &[u8]) -> Bytes {
@@ -122,15 +164,16 @@ mod tests {
     fn a_write_is_wrapped_once_for_all() {
         let mut wrapper = Wrapper::default();
         let bytes = Bytes::from_static(b"{1}\n{22}\n");
-        let chunked = wrapper.wrap(bytes.clone(), Framing::Chunked);
+        let mut wrap = |bytes: Bytes, framing| wrapper.wrap(bytes, framing).first;
+        let chunked = wrap(bytes.clone(), Framing::Chunked);
         assert_eq!(chunked, "9\r\n{1}\n{22}\n\r\n");
-        let messages = wrapper.wrap(bytes.clone(), Framing::WebSocket);
+        let messages = wrap(bytes.clone(), Framing::WebSocket);
         assert_eq!(messages, b"\x81\x03{1}\x81\x04{22}"[..]);
-        assert_eq!(wrapper.wrap(bytes.clone(), Framing::Chunked).as_ptr(), chunked.as_ptr());
-        assert_eq!(wrapper.wrap(bytes.clone(), Framing::WebSocket).as_ptr(), messages.as_ptr());
-        assert_eq!(wrapper.wrap(bytes.clone(), Framing::Plain).as_ptr(), bytes.as_ptr());
+        assert_eq!(wrap(bytes.clone(), Framing::Chunked).as_ptr(), chunked.as_ptr());
+        assert_eq!(wrap(bytes.clone(), Framing::WebSocket).as_ptr(), messages.as_ptr());
+        assert_eq!(wrap(bytes.clone(), Framing::Plain).as_ptr(), bytes.as_ptr());
         // The same address, but not the same bytes.
-        assert_eq!(wrapper.wrap(bytes.slice(..4), Framing::Chunked), "4\r\n{1}\n\r\n");
+        assert_eq!(wrap(bytes.slice(..4), Framing::Chunked), "4\r\n{1}\n\r\n");
     }
 
     #[test]
@@ -147,6 +190,22 @@ mod tests {
 
     #[test]
     fn an_empty_write_does_not_end_the_body() {
-        assert_eq!(Wrapper::default().wrap(Bytes::new(), Framing::Chunked), "");
+        assert_eq!(Wrapper::default().wrap(Bytes::new(), Framing::Chunked).first, "");
+    }
+
+    #[test]
+    fn a_large_record_is_the_same_bytes_for_all() {
+        let line = "x".repeat(COPIED_BYTES_MAX);
+        let bytes = Bytes::from(format!("{line}\n"));
+        for (framing, before, after) in [
+            (Framing::Chunked, &b"10001\r\n"[..], &b"\n\r\n"[..]),
+            (Framing::WebSocket, b"\x81\x7f\0\0\0\0\0\x01\0\0", b""),
+        ] {
+            let Wrapped { first, mut later } = Wrapper::default().wrap(bytes.clone(), framing);
+            assert_eq!(first, before);
+            assert_eq!(later.last().unwrap().as_ptr(), bytes.as_ptr(), "not copied");
+            later.reverse();
+            assert_eq!(later.concat(), [line.as_bytes(), after].concat());
+        }
     }
 }

@@ -209,6 +209,11 @@ impl Session {
         &self.subscription
     }
 
+    /// True while the hello that confirms a new filter is still to be written.
+    pub fn owes_hello(&self) -> bool {
+        self.phase == Phase::Hello
+    }
+
     /// The subscriber's totals, and where they are kept.
     pub fn account(&self) -> &Account {
         &self.account

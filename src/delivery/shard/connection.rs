@@ -41,6 +41,8 @@ pub(super) struct Connection<P> {
     session: Session,
     /// Written, but not yet taken by the socket; at first, the head of the answer.
     rest: Bytes,
+    /// What goes after it, last piece first: the rest of a large record.
+    later: Vec<Bytes>,
     /// When a client that takes none of the rest is given up.
     stalled_at: Option<Instant>,
     framing: Framing,
@@ -118,6 +120,7 @@ impl<P> Connection<P> {
             socket,
             session,
             rest: Bytes::from(head),
+            later: Vec::new(),
             stalled_at: None,
             framing,
             stage: Stage::Fresh,
@@ -192,8 +195,9 @@ impl<P> Connection<P> {
             }
             match self.session.step(tools.now, tools.turn) {
                 Step::Write(write) => {
-                    let bytes = tools.wrapper.wrap(write.bytes, self.framing);
-                    self.send(bytes, tools)?;
+                    let wrapped = tools.wrapper.wrap(write.bytes, self.framing);
+                    self.later = wrapped.later;
+                    self.send(wrapped.first, tools)?;
                     writes += 1;
                 }
                 Step::Yield => return Ok(Served::Behind),
@@ -210,8 +214,9 @@ impl<P> Connection<P> {
         self.stage = Stage::Open;
         let mut first = std::mem::take(&mut self.rest);
         if let Step::Write(write) = self.session.step(tools.now, tools.turn) {
-            let bytes = tools.wrapper.wrap(write.bytes, self.framing);
-            first = [first.as_ref(), bytes.as_ref()].concat().into();
+            let wrapped = tools.wrapper.wrap(write.bytes, self.framing);
+            first = [first.as_ref(), wrapped.first.as_ref()].concat().into();
+            self.later = wrapped.later;
         }
         self.send(first, tools)
     }
@@ -263,7 +268,11 @@ impl<P> Connection<P> {
 
     /// Hears the client of a WebSocket, unless its answers would have to wait.
     fn hear(&mut self, tools: &mut Tools<'_>) -> io::Result<()> {
-        while self.is_unread && !self.is_blocked() && self.stage != Stage::Ending {
+        while self.is_unread
+            && !self.is_blocked()
+            && !self.session.owes_hello()
+            && self.stage != Stage::Ending
+        {
             let Connection { talk, socket, session, stage, .. } = self;
             let Some(talk) = talk else { break };
             let is_closing = *stage != Stage::Open;
@@ -309,7 +318,10 @@ impl<P> Connection<P> {
     fn send(&mut self, bytes: Bytes, tools: &Tools<'_>) -> io::Result<()> {
         if self.is_blocked() {
             // Only answers and goodbyes come here, which are small.
-            self.rest = [self.rest.as_ref(), bytes.as_ref()].concat().into();
+            match self.later.is_empty() {
+                true => self.rest = [self.rest.as_ref(), bytes.as_ref()].concat().into(),
+                false => self.later.insert(0, bytes),
+            }
             return Ok(());
         }
         self.rest = bytes;
@@ -318,10 +330,12 @@ impl<P> Connection<P> {
 
     /// True once all of it has gone.
     fn send_rest(&mut self, tools: &Tools<'_>) -> io::Result<bool> {
-        let mut taken = 0;
+        let (mut taken, mut has_moved) = (0, false);
         let is_all = loop {
             if taken == self.rest.len() {
-                break true;
+                let Some(next) = self.later.pop() else { break true };
+                (self.rest, taken) = (next, 0);
+                has_moved = true;
             }
             match self.socket.write(&self.rest[taken..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -336,7 +350,7 @@ impl<P> Connection<P> {
             self.stalled_at = None;
         } else {
             self.rest = self.rest.split_off(taken);
-            if taken > 0 || self.stalled_at.is_none() {
+            if has_moved || taken > 0 || self.stalled_at.is_none() {
                 self.stalled_at = Some(tools.now + tools.config.write_stall);
             }
         }
