@@ -309,13 +309,14 @@ impl<'a, P> Run<'a, P> {
     fn rejoin(&mut self, key: u32) {
         self.leave(key);
         self.join(key);
-        // The number of a group that has ended may be another's by now, so what was
-        // prepared in this turn is forgotten.
-        self.turn.finish();
     }
 
+    /// The last connection of a group has left it.
     fn emptied(&mut self, group: GroupId) {
         self.doorbell.forget(group);
+        // Its number may be another's at once, and its news do not ring any more: what was
+        // prepared for it in this turn is forgotten.
+        self.turn.finish();
     }
 
     fn remove(&mut self, key: u32) {
@@ -341,3 +342,6 @@ fn ticks(at: Instant, origin: Instant) -> u64 {
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests;
