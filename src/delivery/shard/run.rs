@@ -113,8 +113,7 @@ impl<'a, P> Run<'a, P> {
         if !self.behind.is_empty() || !self.inbox.arrivals().is_empty() {
             return Some(Duration::ZERO);
         }
-        let due = self.wheel.next()?;
-        let due = self.origin + TICK.saturating_mul(u32::try_from(due).unwrap_or(u32::MAX));
+        let due = self.origin + span(self.wheel.next()?);
         Some(due.saturating_duration_since(now()))
     }
 
@@ -331,6 +330,13 @@ impl<'a, P> Run<'a, P> {
     fn ticks(&self, at: Instant) -> u64 {
         ticks(at, self.origin)
     }
+}
+
+/// The length of so many ticks. In 64 bits: 32 would be full after 497 days, and then no
+/// wait would be left.
+fn span(ticks: u64) -> Duration {
+    let tick_ms = u64::try_from(TICK.as_millis()).expect("a tick is a few milliseconds");
+    Duration::from_millis(ticks.saturating_mul(tick_ms))
 }
 
 /// Whole ticks from `origin` to `at`.

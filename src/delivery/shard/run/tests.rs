@@ -151,3 +151,11 @@ fn what_was_prepared_for_a_group_that_has_ended_is_nobodys() {
     let event = message(&mut staying);
     assert!(event.contains(r#""name":"z""#), "{event}");
 }
+
+#[test]
+fn ticks_go_on_for_years() {
+    let origin = now();
+    for count in [0, 1, 1000, u64::from(u32::MAX) + 5] {
+        assert_eq!(ticks(origin + span(count), origin), count);
+    }
+}
