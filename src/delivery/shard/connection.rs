@@ -168,7 +168,7 @@ impl<P> Connection<P> {
     }
 
     /// The client sends no more, and what it sent before is not read to the end.
-    pub(super) fn has_hung_up(&mut self) -> bool {
+    pub(super) fn has_hung_up(&self) -> bool {
         self.talk.is_none() && self.discarded_bytes > DISCARDED_BYTES_MAX
     }
 

@@ -177,15 +177,16 @@ impl<'a, P> Run<'a, P> {
             return;
         }
         let Ok(key) = u32::try_from(event.token().0) else { return };
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let has_hung_up = event.is_read_closed() && connection.has_hung_up();
+        let Some(connection) = self.connections.get(key as usize) else { return };
         if connection.is_blocked() && (event.is_writable() || event.is_error()) {
             self.serve(key);
         }
         if event.is_readable() || event.is_error() {
             self.read(key);
         }
-        if has_hung_up {
+        // Told once: that which came with it may have been too much only now.
+        let connection = self.connections.get(key as usize);
+        if event.is_read_closed() && connection.is_some_and(|it| it.has_hung_up()) {
             self.remove(key);
         }
     }
