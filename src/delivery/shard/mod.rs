@@ -137,6 +137,8 @@ impl<P: Send + 'static> Shards<P> {
             if shard.inbox.is_stopped.load(Ordering::Acquire) {
                 return;
             }
+            // Counted before the thread can take it out, and with it end it.
+            shard.inbox.connections.fetch_add(1, Ordering::Relaxed);
             arrivals.push(arrival);
             arrivals.len() == 1
         };
