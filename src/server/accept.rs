@@ -156,7 +156,8 @@ pub(super) async fn run(
             );
             let (router, exits) = (router.clone(), exits.clone());
             let ending = shutdown.clone();
-            shutdown.spawn(async move {
+            // Counted by its place, wherever that goes.
+            shutdown.spawn_held(async move {
                 // HTTP takes some 15 KiB for each connection. In a storm of them most are
                 // yet to say something, and until then they take next to nothing.
                 let Some(header_timeout) = begins(&io, &config, &ending).await else { return };

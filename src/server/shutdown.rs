@@ -37,8 +37,18 @@ impl Shutdown {
 
     /// Runs a task until it ends, or is stopped at the end of the drain window.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let token = self.token();
+        self.spawn_held(async move {
+            let _token = token;
+            task.await;
+        });
+    }
+
+    /// The same for a task that holds a [`Shutdown::token`] of its own or passes it on: it
+    /// is not to be counted twice.
+    pub fn spawn_held(&self, task: impl Future<Output = ()> + Send + 'static) {
         let shared = self.shared.clone();
-        self.shared.tasks.spawn(async move {
+        tokio::spawn(async move {
             tokio::select! {
                 () = task => {}
                 () = shared.stop.cancelled() => {}
@@ -84,9 +94,14 @@ mod tests {
         let shutdown = Shutdown::new();
         let started = tokio::time::Instant::now();
         shutdown.spawn(std::future::pending());
+        let token = shutdown.token();
+        shutdown.spawn_held(async move {
+            let _token = token;
+            std::future::pending().await
+        });
         let finishing = shutdown.clone();
         shutdown.spawn(async move { finishing.finishing().await });
-        assert_eq!(shutdown.run(Duration::from_secs(10), || ()).await, 1);
+        assert_eq!(shutdown.run(Duration::from_secs(10), || ()).await, 2);
         assert_eq!(started.elapsed(), Duration::from_secs(10));
     }
 
