@@ -17,6 +17,7 @@ mod websocket_end;
 mod fanout;
 mod hostile;
 mod restart;
+mod shard;
 mod shutdown;
 mod tls;
 mod upstream;
