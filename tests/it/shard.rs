@@ -1,8 +1,6 @@
 //! The driver that owns its sockets: what hyper would have done for it, and what many
 //! connections on one thread must not do to each other.
 
-use std::time::Duration;
-
 use fanlight::server::Broker;
 use serde_json::{Value, json};
 use tokio::{
@@ -401,9 +399,11 @@ async fn every_event_is_received_or_declared_missed() {
     let flags = ["--delivery-shards=2", "--ring-events-max=256", "--stream-batch-bytes-max=4KiB"];
     let broker = broker(&cloud, &flags).await;
     let addr = broker.addr();
+    let first = broker.hub().status().tail.0;
+    let last = first + EVENTS;
     let mut clients = JoinSet::new();
     for number in 0..40 {
-        let mut random = random.fork();
+        let (mut random, hub) = (random.fork(), broker.hub().clone());
         clients.spawn(async move {
             let kinds: Vec<usize> = (0..KINDS).filter(|_| random.bool()).collect();
             let names = kinds.iter().map(|kind| format!("&name=k{kind}")).collect::<String>();
@@ -420,7 +420,12 @@ async fn every_event_is_received_or_declared_missed() {
                 let leaves_after = random.usize(1..400);
                 for _ in 0..leaves_after {
                     if random.u32(..200) == 0 {
-                        tokio::time::sleep(Duration::from_millis(random.u64(..60))).await;
+                        // Long enough to be overtaken, if the kernel holds little.
+                        let until_seq = (hub.head().seq.0 + random.u64(..600)).min(last);
+                        until("more is published", || {
+                            (hub.head().seq.0 >= until_seq).then_some(())
+                        })
+                        .await;
                     }
                     let event = stream.next().await;
                     match event.kind.as_str() {
@@ -452,7 +457,6 @@ async fn every_event_is_received_or_declared_missed() {
         });
     }
     until("some are there", || (broker.hub().subscribers() > 20).then_some(())).await;
-    let first = broker.hub().status().tail.0;
     let data = "x".repeat(300);
     let mut names = Vec::new();
     for number in 0..EVENTS {
