@@ -6,7 +6,7 @@ use std::{
 
 use http::HeaderMap;
 
-use super::*;
+use super::{super::Shards, *};
 use crate::{
     clock::Clock,
     delivery::{Framing, Offer, conversation},
@@ -59,8 +59,13 @@ fn world() -> World {
     }
 }
 
-/// A WebSocket whose handshake is done, for events of one name, on its way into the shard.
-fn arrive(hub: &Hub, ledger: &Arc<Ledger>, inbox: &Inbox<()>, name: &str) -> (Client, GroupId) {
+/// A WebSocket whose handshake is done, for events of one name, on its way into a shard.
+fn arrival<P>(
+    hub: &Hub,
+    ledger: &Arc<Ledger>,
+    name: &str,
+    place: P,
+) -> (Client, GroupId, Arrival<P>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = Client::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -84,9 +89,8 @@ fn arrive(hub: &Hub, ledger: &Arc<Ledger>, inbox: &Inbox<()>, name: &str) -> (Cl
     let (config, wire) = (Arc::new(config), Wire::WebSocket);
     let session = Session::new(subscription, account, config, wire, &request, gap, now());
     let offer = Offer { session, framing: Framing::WebSocket, head: Vec::new() };
-    inbox.connections.fetch_add(1, Ordering::Relaxed);
-    inbox.arrivals().push(Arrival { socket, offer, read_ahead: Default::default(), place: () });
-    (client, group)
+    let arrival = Arrival { socket, offer, read_ahead: Default::default(), place };
+    (client, group, arrival)
 }
 
 fn publish(publisher: &mut Publisher, name: &str) {
@@ -120,8 +124,10 @@ fn say(client: &mut Client, text: &str) {
 #[test]
 fn what_was_prepared_for_a_group_that_has_ended_is_nobodys() {
     let World { hub, mut publisher, ledger, mut poll, inbox, doorbell, config } = world();
-    let (mut leaving, ending) = arrive(&hub, &ledger, &inbox, "x");
-    let (mut staying, _) = arrive(&hub, &ledger, &inbox, "y");
+    let (mut leaving, ending, first) = arrival(&hub, &ledger, "x", ());
+    let (mut staying, _, second) = arrival(&hub, &ledger, "y", ());
+    inbox.connections.fetch_add(2, Ordering::Relaxed);
+    inbox.arrivals().extend([first, second]);
     let mut run = Run::new(&mut poll, &inbox, &doorbell, &config, &ledger);
     run.admit();
     run.catch_up();
@@ -158,4 +164,45 @@ fn ticks_go_on_for_years() {
     for count in [0, 1, 1000, u64::from(u32::MAX) + 5] {
         assert_eq!(ticks(origin + span(count), origin), count);
     }
+}
+
+/// Those who come go where fewest are, also after some have left; the end cuts them all.
+#[tokio::test]
+async fn arrivals_are_shared_evenly_and_give_everything_back() {
+    let World { hub, ledger, config, .. } = world();
+    let config = Config { count: 2, ..config };
+    let shards = Shards::start(&config, &hub, &ledger).unwrap();
+    let place = Arc::new(());
+    let numbers = || {
+        let number =
+            |shard: &super::super::Shard<_>| shard.inbox.connections.load(Ordering::Relaxed);
+        shards.shards.iter().map(number).collect::<Vec<_>>()
+    };
+    let mut clients = Vec::new();
+    for count in 0..20 {
+        let (client, _, arrival) = arrival(&hub, &ledger, &format!("{count}"), place.clone());
+        shards.adopt(arrival).await;
+        clients.push(client);
+    }
+    assert_eq!(numbers(), [10, 10]);
+    for client in &mut clients {
+        assert!(message(client).contains("hello"));
+    }
+    // They were given in turn: all of one shard leave.
+    let mut nth = 0;
+    clients.retain(|_| {
+        nth += 1;
+        nth % 2 == 0
+    });
+    while numbers() != [0, 10] {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        let (client, _, arrival) = arrival(&hub, &ledger, "again", place.clone());
+        shards.adopt(arrival).await;
+        clients.push(client);
+    }
+    assert_eq!(numbers(), [10, 10]);
+    drop(shards);
+    assert_eq!((Arc::strong_count(&place), hub.subscribers(), hub.status().groups), (1, 0, 0));
 }
