@@ -12,7 +12,7 @@ use crate::{
     clock,
     event::Events,
     interrupt,
-    peer::{Peer, Transport},
+    peer::{Kind, Peer, Transport},
     report::Faults,
 };
 
@@ -80,6 +80,8 @@ pub(crate) fn crowd(
         Transport::WebSocket => Protocol::WebSocket,
     };
     plan.stalled = stalled;
+    // Two shards have the load's processor as well, and are not to be kept from it.
+    plan.never_sleeps = !matches!(peer.kind(), Kind::Fanlight { shards: 2.. });
     plan.connects_per_second = peer.kind().opens_per_second();
     Ok(Crowd::new(plan)?)
 }

@@ -81,6 +81,10 @@ pub struct Plan {
     pub headers: Vec<String>,
     /// `SO_RCVBUF` of those that read; none for the system's.
     pub receive_buffer_bytes: Option<usize>,
+    /// Looks for what is ready all the time. On one machine the server's `send` wakes a
+    /// client that sleeps, and the server is charged for it: the faster the server, the
+    /// less it sleeps. A core is used up by this.
+    pub never_sleeps: bool,
     /// Connections begun in a second; none for as many as go.
     pub connects_per_second: Option<f64>,
     /// For a connection to be open, its answer's head included.
@@ -101,6 +105,7 @@ impl Plan {
             stalled: 0,
             headers: Vec::new(),
             receive_buffer_bytes: None,
+            never_sleeps: false,
             connects_per_second: None,
             open_timeout: Duration::from_secs(30),
         }

@@ -95,6 +95,8 @@ pub struct Session {
     /// The last position the client knows, and since when.
     told: Seq,
     told_at: Instant,
+    /// Silence after which the next keep-alive is due; drawn anew for each.
+    keepalive_after: Duration,
     keepalive_at: Instant,
     bye_at: Option<(Instant, CloseReason)>,
     random: fastrand::Rng,
@@ -146,12 +148,13 @@ impl Session {
             snapshot: snapshot_from.is_some(),
             told: position.seq,
             told_at: now,
+            keepalive_after: Duration::ZERO,
             keepalive_at: now,
             bye_at,
             random,
             config,
         };
-        session.reset_keepalive(now);
+        session.draw_keepalive(now);
         session
     }
 
@@ -212,6 +215,17 @@ impl Session {
     /// True while the hello that confirms a new filter is still to be written.
     pub fn owes_hello(&self) -> bool {
         self.phase == Phase::Hello
+    }
+
+    /// Reads a little of everything that the next step reads. A driver of thousands does it
+    /// while it works for another, so that memory has answered by the time it is needed.
+    pub fn touch(&self) -> u64 {
+        self.subscription.cursor().0
+            ^ self.told.0
+            ^ u64::from(self.phase == Phase::Records)
+            ^ u64::from(self.held.is_some())
+            ^ u64::from(self.bye_at.is_some())
+            ^ self.account.events()
     }
 
     /// The subscriber's totals, and where they are kept.
@@ -449,11 +463,11 @@ impl Session {
             // Readers of NDJSON skip blank lines; WebSocket has pings of its own.
             Wire::Ndjson => Bytes::from_static(b"\n"),
             Wire::WebSocket => {
-                self.reset_keepalive(now);
+                self.draw_keepalive(now);
                 return Step::Wait { until: self.next_deadline() };
             }
         };
-        self.reset_keepalive(now);
+        self.draw_keepalive(now);
         self.account.wrote(0, bytes.len(), None, turn);
         Step::Write(Write { bytes, events: 0, ingested: None })
     }
@@ -503,7 +517,7 @@ impl Session {
             self.told_at = now;
         }
         self.account.wrote(write.events, write.bytes.len(), write.ingested, turn);
-        self.reset_keepalive(now);
+        self.keepalive_at = now + self.keepalive_after;
         Step::Write(write)
     }
 
@@ -513,8 +527,10 @@ impl Session {
         Step::End(reason)
     }
 
-    fn reset_keepalive(&mut self, now: Instant) {
-        self.keepalive_at = now + self.config.keepalive.mul_f64(0.8 + 0.4 * self.random.f64());
+    /// A fifth either way, so that the keep-alives of many do not come together.
+    fn draw_keepalive(&mut self, now: Instant) {
+        self.keepalive_after = self.config.keepalive.mul_f64(0.8 + 0.4 * self.random.f64());
+        self.keepalive_at = now + self.keepalive_after;
     }
 
     fn retry_ms(&mut self) -> u64 {

@@ -49,7 +49,8 @@ impl Crowd {
     /// Waits until something is ready, at most so long, and deals with all that is.
     fn turn(&mut self, wait: Duration) -> io::Result<()> {
         let mut unfinished = std::mem::take(&mut self.unfinished);
-        let wait = if unfinished.is_empty() { wait } else { Duration::ZERO };
+        let is_patient = unfinished.is_empty() && !self.plan.never_sleeps;
+        let wait = if is_patient { wait } else { Duration::ZERO };
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
