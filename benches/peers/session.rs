@@ -38,6 +38,15 @@ pub(crate) struct Phase {
     pub(crate) faults: Faults,
 }
 
+/// Whether the load sleeps while there is nothing to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// It never does: to wake it would be the server's expense.
+    Wakeful,
+    /// It does, since two loads share a processor.
+    Patient,
+}
+
 /// A crowd on `count` connections to a peer, of which `stalled` never read.
 pub(crate) fn open(
     peer: &mut Peer,
@@ -46,7 +55,17 @@ pub(crate) fn open(
     count: usize,
     stalled: usize,
 ) -> Result<Crowd> {
-    let mut crowd = self::crowd(peer, transport, query, count, stalled)?;
+    let crowd = self::crowd(peer, transport, query, count, stalled, Load::Wakeful)?;
+    opened(peer, crowd, count)
+}
+
+/// The same by a load that shares its processor with another.
+pub(crate) fn open_beside(peer: &mut Peer, transport: Transport, count: usize) -> Result<Crowd> {
+    let crowd = self::crowd(peer, transport, "", count, 0, Load::Patient)?;
+    opened(peer, crowd, count)
+}
+
+fn opened(peer: &mut Peer, mut crowd: Crowd, count: usize) -> Result<Crowd> {
     let deadline = clock::now() + OPEN_MAX;
     let ended =
         crowd.open(&mut |_| match interrupt::check().is_err() || clock::now() > deadline {
@@ -72,6 +91,7 @@ pub(crate) fn crowd(
     query: &str,
     count: usize,
     stalled: usize,
+    load: Load,
 ) -> Result<Crowd> {
     let path = format!("{}{query}", peer.kind().target(transport));
     let mut plan = Plan::new(peer.address(), &path, count);
@@ -81,7 +101,8 @@ pub(crate) fn crowd(
     };
     plan.stalled = stalled;
     // Two shards have the load's processor as well, and are not to be kept from it.
-    plan.never_sleeps = !matches!(peer.kind(), Kind::Fanlight { shards: 2.. });
+    plan.never_sleeps =
+        load == Load::Wakeful && !matches!(peer.kind(), Kind::Fanlight { shards: 2.. });
     plan.connects_per_second = peer.kind().opens_per_second();
     Ok(Crowd::new(plan)?)
 }

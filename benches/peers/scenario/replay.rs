@@ -44,7 +44,7 @@ pub(super) fn replay(bench: &mut Bench, about: About<'_>) -> Result<()> {
     let mut peer = bench.start(about, &[])?;
     let (mut events, transport) = (bench.events(), about.transport);
     hold(&mut peer, about, &mut events, sizes.held)?;
-    let mut live = session::open(&mut peer, transport, "", sizes.live, 0)?;
+    let mut live = session::open_beside(&mut peer, transport, sizes.live)?;
     // Their stamps begin where the held ones end, which counts as a loss once.
     session::publish(&mut peer, &mut live, &mut events, event::NAME, 2, 1)?;
 
@@ -54,7 +54,8 @@ pub(super) fn replay(bench: &mut Bench, about: About<'_>) -> Result<()> {
     }
     let before = peer.cpu();
     let mut meanwhile = Live::new();
-    let crowd = session::crowd(&peer, transport, QUERY, sizes.returning, 0)?;
+    let crowd =
+        session::crowd(&peer, transport, QUERY, sizes.returning, 0, session::Load::Patient)?;
     let held = sizes.held as u64;
     let others = thread::Builder::new()
         .name("returning".to_owned())
