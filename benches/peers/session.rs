@@ -12,7 +12,7 @@ use crate::{
     clock,
     event::Events,
     interrupt,
-    peer::{Kind, Peer, Transport},
+    peer::{Peer, Transport},
     report::Faults,
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct Phase {
 pub(crate) enum Load {
     /// It never does: to wake it would be the server's expense.
     Wakeful,
-    /// It does, since two loads share a processor.
+    /// It does, since it shares its processor with another load or with a shard.
     Patient,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn open(
     opened(peer, crowd, count)
 }
 
-/// The same by a load that shares its processor with another.
+/// The same by a load that shares its processor.
 pub(crate) fn open_beside(peer: &mut Peer, transport: Transport, count: usize) -> Result<Crowd> {
     let crowd = self::crowd(peer, transport, "", count, 0, Load::Patient)?;
     opened(peer, crowd, count)
@@ -101,8 +101,7 @@ pub(crate) fn crowd(
     };
     plan.stalled = stalled;
     // Two shards have the load's processor as well, and are not to be kept from it.
-    plan.never_sleeps =
-        load == Load::Wakeful && !matches!(peer.kind(), Kind::Fanlight { shards: 2.. });
+    plan.never_sleeps = load == Load::Wakeful;
     plan.connects_per_second = peer.kind().opens_per_second();
     Ok(Crowd::new(plan)?)
 }

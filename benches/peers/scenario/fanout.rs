@@ -73,7 +73,8 @@ pub(super) fn shards(bench: &mut Bench, about: About<'_>) -> Result<()> {
         let kind = Kind::Fanlight { shards };
         let mut peer = bench.start(About { kind: &kind, ..about }, &[])?;
         let mut events = bench.events();
-        let mut crowd = session::open(&mut peer, about.transport, "", sizes.subscribers, 0)?;
+        // The second shard has the load's processor: the load lets go of it, in both cases.
+        let mut crowd = session::open_beside(&mut peer, about.transport, sizes.subscribers)?;
         let mut run = |batches, of| {
             session::publish(&mut peer, &mut crowd, &mut events, event::NAME, batches, of)
         };
