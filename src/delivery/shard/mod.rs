@@ -130,7 +130,6 @@ impl<P: Send + 'static> Shards<P> {
     pub async fn adopt(&self, arrival: Arrival<P>) {
         let connections = |shard: &&Shard<P>| shard.inbox.connections.load(Ordering::Relaxed);
         let Some(shard) = self.shards.iter().min_by_key(connections) else { return };
-        shard.inbox.connections.fetch_add(1, Ordering::Relaxed);
         let is_first = {
             let mut arrivals = shard.inbox.arrivals();
             // Looked at under the lock: the thread empties the inbox when it ends.
