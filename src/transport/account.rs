@@ -77,11 +77,6 @@ impl Account {
         &self.ledger
     }
 
-    /// Events handed over so far.
-    pub fn events(&self) -> u64 {
-        self.events
-    }
-
     /// The far end.
     pub fn peer(&self) -> &Arc<Peer> {
         &self.peer

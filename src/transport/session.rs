@@ -217,17 +217,6 @@ impl Session {
         self.phase == Phase::Hello
     }
 
-    /// Reads a little of everything that the next step reads. A driver of thousands does it
-    /// while it works for another, so that memory has answered by the time it is needed.
-    pub fn touch(&self) -> u64 {
-        self.subscription.cursor().0
-            ^ self.told.0
-            ^ u64::from(self.phase == Phase::Records)
-            ^ u64::from(self.held.is_some())
-            ^ u64::from(self.bye_at.is_some())
-            ^ self.account.events()
-    }
-
     /// The subscriber's totals, and where they are kept.
     pub fn account(&self) -> &Account {
         &self.account

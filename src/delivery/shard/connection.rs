@@ -145,12 +145,6 @@ impl<P> Connection<P> {
         !self.rest.is_empty() && self.stage != Stage::Fresh
     }
 
-    /// Reads a little of everything that serving it will need.
-    pub(super) fn touch(&self) -> u64 {
-        let own = self.is_blocked() ^ self.filed.is_behind ^ self.is_unread;
-        u64::from(own) ^ self.filed.tick.unwrap_or(0) ^ self.session.touch()
-    }
-
     /// Writes what there is to write, as far as it goes.
     pub(super) fn serve(&mut self, tools: &mut Tools<'_>) -> Served {
         match self.try_serve(tools) {

@@ -5,7 +5,6 @@
 
 use std::{
     collections::VecDeque,
-    hint::black_box,
     io,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -163,15 +162,7 @@ impl<'a, P> Run<'a, P> {
         let count = self.members.get(index).map_or(0, Vec::len);
         // From the end: who leaves is replaced by one that has been served.
         for member in (0..count).rev() {
-            let members = &self.members[index];
-            let Some(&key) = members.get(member) else { continue };
-            // The next one's memory is fetched while this one is written to. Of thousands
-            // none is in the cache any more, and to wait for it is half of what a delivery
-            // costs beside the kernel's part.
-            let next = member.checked_sub(1).and_then(|next| members.get(next));
-            if let Some(next) = next.and_then(|next| self.connections.get(*next as usize)) {
-                black_box(next.touch());
-            }
+            let Some(&key) = self.members[index].get(member) else { continue };
             let connection = &self.connections[key as usize];
             // Those come to it by themselves.
             if !connection.is_blocked() && !connection.filed.is_behind {
