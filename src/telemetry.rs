@@ -201,6 +201,7 @@ pub struct Telemetry {
     batches: [Counter; Transport::ALL.len()],
     gaps: [Counter; GapReason::ALL.len()],
     delivery_latency: Histogram,
+    totals: Mirrored,
 
     /// Client connections open.
     pub connections: Gauge,
@@ -211,6 +212,31 @@ pub struct Telemetry {
     limits_reached: [Counter; Limit::ALL.len()],
     /// Panics of the broker.
     pub panics: Counter,
+}
+
+/// The counters that are also shown elsewhere: a recorder's own cannot be read back.
+#[derive(Debug, Default)]
+struct Mirrored {
+    opened: AtomicU64,
+    closed: [AtomicU64; CloseReason::ALL.len()],
+    gaps: [AtomicU64; GapReason::ALL.len()],
+    deliveries: AtomicU64,
+    delivered_bytes: AtomicU64,
+}
+
+/// What subscribers came, left and got since the start.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    /// Subscriptions begun.
+    pub opened: u64,
+    /// Subscriptions ended, by reason.
+    pub closed: [(CloseReason, u64); CloseReason::ALL.len()],
+    /// Gaps told, by reason.
+    pub gaps: [(GapReason, u64); GapReason::ALL.len()],
+    /// Events handed to connections.
+    pub deliveries: u64,
+    /// Bytes of the writes that carried them.
+    pub delivered_bytes: u64,
 }
 
 /// Numbers that are read when someone asks, not counted as they come.
@@ -352,6 +378,7 @@ impl Telemetry {
             panics: counter(PANICS, &[]),
             recorder,
             handle,
+            totals: Mirrored::default(),
             process,
         }
     }
@@ -372,12 +399,14 @@ impl Telemetry {
     /// A subscriber came; the guard's end is its leaving.
     pub fn subscriber_opened(&self, transport: Transport, format: Format) {
         self.subscribers_opened[transport as usize].increment(1);
+        self.totals.opened.fetch_add(1, Ordering::Relaxed);
         self.subscribers[transport as usize][format as usize].increment(1);
     }
 
     /// A subscriber left.
     pub fn subscriber_closed(&self, transport: Transport, format: Format, reason: CloseReason) {
         self.subscribers_closed[reason as usize].increment(1);
+        self.totals.closed[reason as usize].fetch_add(1, Ordering::Relaxed);
         self.subscribers[transport as usize][format as usize].decrement(1);
     }
 
@@ -386,6 +415,8 @@ impl Telemetry {
         self.deliveries[transport as usize].increment(events);
         self.delivered_bytes[transport as usize].increment(bytes);
         self.batches[transport as usize].increment(writes);
+        self.totals.deliveries.fetch_add(events, Ordering::Relaxed);
+        self.totals.delivered_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// From taking a live event in to handing it to a connection, the same for `writes`.
@@ -396,6 +427,20 @@ impl Telemetry {
     /// A subscriber was told of a gap.
     pub fn gap(&self, reason: GapReason) {
         self.gaps[reason as usize].increment(1);
+        self.totals.gaps[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The totals of subscribers now. Each is read on its own; they are not one instant.
+    pub fn totals(&self) -> Totals {
+        let read = |total: &AtomicU64| total.load(Ordering::Relaxed);
+        Totals {
+            opened: read(&self.totals.opened),
+            closed: CloseReason::ALL
+                .map(|reason| (reason, read(&self.totals.closed[reason as usize]))),
+            gaps: GapReason::ALL.map(|reason| (reason, read(&self.totals.gaps[reason as usize]))),
+            deliveries: read(&self.totals.deliveries),
+            delivered_bytes: read(&self.totals.delivered_bytes),
+        }
     }
 
     /// A limit turned something away.

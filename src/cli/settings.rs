@@ -10,7 +10,7 @@ use crate::{
     delivery::WebSocketConfig,
     hub,
     model::ring,
-    server::{AcceptConfig, Config, LimitsConfig, connections_max_auto},
+    server::{AcceptConfig, Config, LimitsConfig, WebConfig, connections_max_auto},
     transport::{self, poll},
     upstream::{
         self, Source,
@@ -76,6 +76,7 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
             events_max: loaded.count("poll.events_max"),
             bytes_max: loaded.size("poll.bytes_max"),
         },
+        web: WebConfig { dir: loaded.path_opt("server.web_dir").map(Into::into) },
         hub: hub::Config {
             ring: ring::Limits {
                 events_max: loaded.count("ring.events_max"),

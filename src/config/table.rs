@@ -289,6 +289,13 @@ pub(super) fn rows() -> Vec<Setting> {
             "Time without a live upstream after which /readyz answers 503",
         ),
         row(
+            "server",
+            "web_dir",
+            Path,
+            Unset,
+            "Folder to serve the page from in place of the built-in one; for working on the page",
+        ),
+        row(
             "state",
             "dir",
             Path,

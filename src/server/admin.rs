@@ -1,6 +1,6 @@
 //! What operators and their machines look at: metrics, health, readiness, status.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     extract::State,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     hub::UpstreamChange,
-    model::{Moment, Transport, UpstreamState, moment::WallTime},
+    model::{Hole, Moment, Transport, UpstreamState, moment::WallTime},
     telemetry::Readings,
 };
 
@@ -113,6 +113,7 @@ pub(super) async fn status(State(app): State<App>) -> Response {
             })
         })
         .collect();
+    let totals = app.telemetry.totals();
     let limits = app.connections.config();
     let opens: serde_json::Map<String, Value> = upstream
         .opens
@@ -122,6 +123,7 @@ pub(super) async fn status(State(app): State<App>) -> Response {
     json_response(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": now.since(app.started).as_secs(),
+        "now": shown(now),
         "closing": app.hub.closing().is_some(),
         "upstream": {
             "source": app.source,
@@ -138,7 +140,10 @@ pub(super) async fn status(State(app): State<App>) -> Response {
             "opens": opens,
             "opens_in_window": upstream.opens_in_window,
             "opens_max": app.opens_max,
+            "next_open_in_seconds": upstream.next_open_us.map(|at| at.saturating_sub(now.mono_us) as f64 / 1e6),
+            "stale_after_seconds": app.stale_after.as_secs_f64(),
             "history": status.upstream_history.iter().map(change).collect::<Vec<_>>(),
+            "holes_newest": upstream.holes_newest.iter().map(hole).collect::<Vec<_>>(),
         },
         "ring": {
             "epoch": status.epoch.as_str(),
@@ -162,6 +167,11 @@ pub(super) async fn status(State(app): State<App>) -> Response {
             "groups": status.groups,
             "by_transport": by_transport,
             "slowest": slowest,
+            "opened": totals.opened,
+            "closed": totals.closed.map(|(reason, count)| (reason.as_str(), count)).into_iter().collect::<BTreeMap<_, _>>(),
+            "gaps": totals.gaps.map(|(reason, count)| (reason.as_str(), count)).into_iter().collect::<BTreeMap<_, _>>(),
+            "deliveries": totals.deliveries,
+            "delivered_bytes": totals.delivered_bytes,
         },
         "limits": {
             "connections": app.connections.open(),
@@ -176,6 +186,14 @@ fn change(change: &UpstreamChange) -> Value {
         "state": change.state.as_str(),
         "since": shown(change.since),
         "detail": change.detail,
+    })
+}
+
+fn hole(hole: &Hole) -> Value {
+    json!({
+        "reason": hole.reason.as_str(),
+        "since": WallTime(hole.since_ms).to_string(),
+        "until": WallTime(hole.until_ms).to_string(),
     })
 }
 

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Uri, header};
 
 use crate::{
     model::{CloseReason, json::Object},
@@ -81,6 +81,13 @@ pub(super) enum Error {
 }
 
 impl Error {
+    /// There is nothing at this address.
+    pub(super) fn not_found(uri: &Uri) -> Error {
+        // CONNECT asks for an authority, which has no path.
+        let asked = if uri.path().is_empty() { uri.to_string() } else { uri.path().to_owned() };
+        Error::NotFound { path: asked.chars().take(100).collect() }
+    }
+
     /// Status and name.
     fn row(&self) -> (StatusCode, &'static str) {
         match self {

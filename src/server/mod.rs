@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod assets;
 mod error;
 mod limits;
 mod routes;
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use accept::Config as AcceptConfig;
+pub use assets::Config as WebConfig;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
 pub use shutdown::Shutdown;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub shards: usize,
     /// Bounds of polls.
     pub poll: poll::Config,
+    /// Where the page comes from.
+    pub web: WebConfig,
     /// Bounds of the ring and the newest values.
     pub hub: hub::Config,
     /// Where events come from.
@@ -115,9 +119,11 @@ struct Parts {
     stream: Arc<transport::Config>,
     shards: Option<Arc<Shards<Place>>>,
     poll: poll::Config,
+    web: WebConfig,
     connections: Arc<Connections>,
     upstream: Arc<upstream::Stats>,
     opens_max: u64,
+    stale_after: Duration,
     source: &'static str,
     started: Moment,
     ready_after: Duration,
@@ -179,9 +185,11 @@ impl Broker {
             stream: Arc::new(config.stream),
             shards,
             poll: config.poll,
+            web: config.web,
             connections: Arc::new(Connections::new(config.limits, telemetry.clone())),
             upstream: upstream.clone(),
             opens_max: config.upstream.opens_max as u64,
+            stale_after: config.upstream.stale_after,
             source: config.source,
             started,
             ready_after: config.ready_after,

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-use super::{App, accept::Connection, admin, error::Error, limits::Admission};
+use super::{App, accept::Connection, admin, assets, error::Error, limits::Admission};
 
 /// Reconnection time told when there is no room, in milliseconds: long and spread, so
 /// that those turned away do not come back together.
@@ -45,7 +45,9 @@ pub(super) fn router(app: App) -> Router {
         .route("/ws", get(websocket_upgrade))
         .route("/poll", get(poll_once))
         .route("/last", get(last))
-        .route("/", get(index))
+        .route("/", get(assets::index))
+        .route("/fanlight.js", get(assets::client))
+        .route("/app/{*name}", get(assets::app_file))
         .layer(middleware::from_fn_with_state(app.clone(), admit));
     let admin = Router::new()
         .route("/metrics", get(admin::metrics))
@@ -288,25 +290,8 @@ const JSON_HEAD: [(HeaderName, HeaderValue); 2] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// `GET /`: what is here, for people.
-async fn index() -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, INDEX_POLICY),
-    ];
-    (headers, INDEX).into_response()
-}
-
-const INDEX: &str = include_str!("../../web/index.html");
-/// The page loads nothing from elsewhere and runs only what came with it.
-const INDEX_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                            connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 async fn not_found(uri: Uri) -> Error {
-    // CONNECT asks for an authority, which has no path.
-    let asked = if uri.path().is_empty() { uri.to_string() } else { uri.path().to_owned() };
-    Error::NotFound { path: asked.chars().take(100).collect() }
+    Error::not_found(&uri)
 }
 
 async fn method_not_allowed(method: Method) -> Error {

@@ -3,9 +3,12 @@
 //! The driver bumps, the status page and the metrics read. Every number is a total since
 //! the process start unless its name says otherwise.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use crate::model::{Hole, Moment, UpstreamState};
@@ -85,7 +88,11 @@ pub struct Attempt {
 struct Shown {
     attempt: Option<Attempt>,
     next_open_us: Option<u64>,
+    holes: VecDeque<Hole>,
 }
+
+/// Holes that are remembered: those of a night of trouble.
+const HOLES_SHOWN_MAX: usize = 100;
 
 /// The counters at one time.
 #[derive(Debug, Clone)]
@@ -115,6 +122,8 @@ pub struct Snapshot {
     pub holes: u64,
     /// Their length together, in milliseconds.
     pub hole_ms: u64,
+    /// The newest of them, oldest first, at most 100.
+    pub holes_newest: Vec<Hole>,
     /// Longest silence within a live stream, stalls included, in microseconds.
     pub silence_max_us: u64,
     /// When the last byte came.
@@ -163,6 +172,7 @@ impl Stats {
             partials: self.partials.load(Relaxed),
             holes: self.holes.load(Relaxed),
             hole_ms: self.hole_ms.load(Relaxed),
+            holes_newest: shown.holes.iter().copied().collect(),
             silence_max_us: self.silence_max_us.load(Relaxed),
             last_byte: (last_byte_us > 0).then_some(Moment { wall_ms, mono_us: last_byte_us }),
         }
@@ -211,6 +221,11 @@ impl Stats {
     pub(crate) fn hole(&self, hole: &Hole) {
         self.holes.fetch_add(1, Relaxed);
         self.hole_ms.fetch_add(hole.until_ms.saturating_sub(hole.since_ms), Relaxed);
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.holes.len() == HOLES_SHOWN_MAX {
+            shown.holes.pop_front();
+        }
+        shown.holes.push_back(*hole);
     }
 
     pub(crate) fn attempt(&self, attempt: Attempt) {

@@ -1,0 +1,170 @@
+//! The dashboard and the browser client: the files of `web/`, compiled in.
+//!
+//! Law: only what is in the list is served, each file with a strong validator; nothing is
+//! read from disk unless `server.web_dir` says so.
+
+use std::path::{Path, PathBuf};
+
+use axum::{
+    extract::{Path as UrlPath, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use rust_embed::RustEmbed;
+
+use super::{App, error::Error};
+
+/// The page: it loads nothing from elsewhere, runs only what came with it, and no text can
+/// become markup (Trusted Types without a policy). Images are those that events carry.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                           img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+                           form-action 'none'; frame-ancestors 'none'; \
+                           require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// One file of the page from disk: more is a mistake.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+#[derive(RustEmbed)]
+#[folder = "web/"]
+struct Files;
+
+/// Where the page's files come from.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// A folder in place of what is compiled in, for working on the page.
+    pub dir: Option<PathBuf>,
+}
+
+/// `GET /`: the dashboard.
+pub(super) async fn index(State(app): State<App>, headers: HeaderMap) -> Result<Response, Error> {
+    file(&app.web, "index.html", &headers).await.ok_or(Error::Internal)
+}
+
+/// `GET /fanlight.js`: the browser client.
+pub(super) async fn client(
+    State(app): State<App>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    file(&app.web, "fanlight.js", &headers).await.ok_or_else(|| Error::not_found(&uri))
+}
+
+/// `GET /app/…`: what the dashboard is made of.
+pub(super) async fn app_file(
+    State(app): State<App>,
+    UrlPath(name): UrlPath<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let found = file(&app.web, &format!("app/{name}"), &headers).await;
+    found.ok_or_else(|| Error::not_found(&uri))
+}
+
+async fn file(config: &Config, name: &str, asked: &HeaderMap) -> Option<Response> {
+    let kind = media_type(name)?;
+    let mut headers = HeaderMap::new();
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.insert(name, HeaderValue::from_static(value));
+    };
+    set(header::CONTENT_TYPE, kind);
+    // Kept, but asked about each time: the page is as new as the broker.
+    set(header::CACHE_CONTROL, "no-cache");
+    set(header::REFERRER_POLICY, "no-referrer");
+    if name.ends_with(".html") {
+        set(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    }
+    if let Some(dir) = &config.dir {
+        let bytes = from_disk(dir, name).await?;
+        return Some((headers, bytes).into_response());
+    }
+    let file = Files::get(name)?;
+    let tag = entity_tag(&file.metadata.sha256_hash());
+    headers.insert(header::ETAG, HeaderValue::from_str(&tag).ok()?);
+    if is_known(asked, &tag) {
+        return Some((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    Some((headers, file.data).into_response())
+}
+
+/// The same names as those compiled in could have, and nothing above the folder.
+async fn from_disk(dir: &Path, name: &str) -> Option<Vec<u8>> {
+    let is_plain = name.split('/').all(|part| {
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.starts_with('.') && !part.is_empty() && part.chars().all(is_letter)
+    });
+    if !is_plain {
+        return None;
+    }
+    let path = dir.join(name);
+    let metadata = tokio::fs::metadata(&path).await.ok()?;
+    if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+        return None;
+    }
+    tokio::fs::read(path).await.ok()
+}
+
+/// A strong validator (RFC 9110, section 8.8.3): 128 bits of the content's hash.
+fn entity_tag(hash: &[u8; 32]) -> String {
+    let hex: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+/// True if the client holds what has this tag (RFC 9110, section 13.1.2).
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|known| known.trim())
+        .any(|known| known == "*" || known.trim_start_matches("W/") == tag)
+}
+
+/// By the end of the name; none for what the page has no use for.
+fn media_type(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit_once('.')?.1 {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "txt" => "text/plain; charset=utf-8",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_has_a_media_type() {
+        for name in Files::iter() {
+            assert!(media_type(&name).is_some(), "{name} cannot be served");
+        }
+    }
+
+    #[test]
+    fn a_known_tag_is_found_among_others() {
+        let asks = |text: &'static str| {
+            let headers =
+                HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(text))]);
+            is_known(&headers, "\"1f\"")
+        };
+        assert!(asks("\"1f\""));
+        assert!(asks("\"1e\", \"1f\""));
+        assert!(asks("W/\"1f\""), "proxies that compress weaken it");
+        assert!(asks("*"));
+        assert!(!asks("\"1e\""));
+        assert!(!asks("1f"));
+    }
+
+    #[tokio::test]
+    async fn nothing_above_the_folder_is_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+        assert!(from_disk(&dir, "index.html").await.is_some());
+        for name in ["../Cargo.toml", "app/../../Cargo.toml", "/etc/passwd", "app", ".", "a\\b", ""]
+        {
+            assert!(from_disk(&dir, name).await.is_none(), "{name}");
+        }
+    }
+}
