@@ -1,0 +1,6 @@
+import { h } from "../dom.js";
+
+/** @param {import("../main.js").Context} context @returns {import("../main.js").View} */
+export function upstream(context) {
+  return { element: h("p", { class: "plain" }, "upstream"), show() {} };
+}
