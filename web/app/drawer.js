@@ -61,7 +61,7 @@ export class Drawer {
       h("p", null, row.data),
       this.#facts([["Position", row.id], ["Received", dateTime(row.received)]]),
       h("h3", null, "As the broker said it"),
-      h("pre", { class: "data", tabindex: 0 }, JSON.stringify(row.event, null, 2)),
+      h("pre", { class: "payload", tabindex: 0 }, JSON.stringify(row.event, null, 2)),
     ];
   }
 
@@ -107,7 +107,7 @@ export class Drawer {
       raw: ["Raw", () => plain(row.data)],
       bytes: ["Bytes", () => dump(row.data)],
     };
-    if (IMAGE.test(row.data)) forms.image = ["Image", () => h("img", { class: "data-image", src: row.data, alt: `Image sent by ${row.device || "the device"}` })];
+    if (IMAGE.test(row.data)) forms.image = ["Image", () => h("img", { class: "payload-image", src: row.data, alt: `Image sent by ${row.device || "the device"}` })];
     const room = h("div");
     const choose = (/** @type {string} */ name) => {
       this.#form = name;
@@ -138,7 +138,7 @@ function curl(base, row) {
 function plain(text) {
   const cut = text.length > SHOWN_CHARS_MAX;
   return h("div", null,
-    h("pre", { class: "data", tabindex: 0, "aria-label": "Data" }, cut ? text.slice(0, SHOWN_CHARS_MAX) : text),
+    h("pre", { class: "payload", tabindex: 0, "aria-label": "Data" }, cut ? text.slice(0, SHOWN_CHARS_MAX) : text),
     cut && h("p", { class: "muted" }, `The first ${count(SHOWN_CHARS_MAX)} of ${count(text.length)} characters.`));
 }
 
@@ -153,7 +153,7 @@ function dump(text) {
     lines.push(`${at.toString(16).padStart(4, "0")}  ${hex.padEnd(47)}  ${letters}`);
   }
   return h("div", null,
-    h("pre", { class: "data dump", tabindex: 0, "aria-label": "Bytes" }, lines.join("\n") || "no bytes"),
+    h("pre", { class: "payload dump", tabindex: 0, "aria-label": "Bytes" }, lines.join("\n") || "no bytes"),
     all.length > DUMP_BYTES_MAX && h("p", { class: "muted" }, `The first ${bytes(DUMP_BYTES_MAX)} of ${bytes(all.length)}.`));
 }
 
@@ -183,5 +183,5 @@ function tree(row, value) {
       class: "value number", href: plotLink(row.name, path, row.device), title: `Plot ${what}`,
     }, text, h("span", { class: "plot-sign", "aria-hidden": "true" }, " ∿"), h("span", { class: "unseen" }, ` (plot ${what})`))];
   };
-  return h("div", { class: "data tree" }, ...visit(value, []));
+  return h("div", { class: "payload tree" }, ...visit(value, []));
 }

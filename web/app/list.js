@@ -10,6 +10,9 @@ import { h } from "./dom.js";
 
 /** Rows made beyond each edge of the screen. */
 const BEYOND = 4;
+/** Below these widths a row has two lines; fewer columns. */
+const NARROW_PX = 560;
+const MEDIUM_PX = 900;
 /** A pointer that rests for so long holds nothing any more. */
 const POINTING_MS = 3_000;
 
@@ -203,6 +206,9 @@ export class List {
   }
 
   #measure() {
+    const width = this.element.clientWidth;
+    this.element.classList.toggle("is-narrow", width < NARROW_PX);
+    this.element.classList.toggle("is-medium", width >= NARROW_PX && width < MEDIUM_PX);
     this.#rowHeight = parseFloat(getComputedStyle(this.element).getPropertyValue("--row")) || 34;
     this.update();
   }

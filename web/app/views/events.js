@@ -24,6 +24,7 @@ const TYPING_MS = 120;
 export function events({ store, feed, status, announce, ...rest }) {
   const matches = new Matches(store);
   let isShown = false;
+  let isApplied = false;
   let frame = 0;
 
   const field = h("input", {
@@ -33,7 +34,9 @@ export function events({ store, feed, status, announce, ...rest }) {
   const problems = h("p", { id: "filter-problems", class: "filter-problems" });
   const pause = h("button", { type: "button", class: "pause", "aria-pressed": "false", title: "Pause (Space)" }, "Pause");
   const shown = h("span", { class: "muted shown-count" });
-  const banner = h("button", { type: "button", class: "held", hidden: true });
+  // Two signs that the list stands still: one that cannot be overlooked, one beside the point.
+  const paused = h("button", { type: "button", class: "paused", hidden: true, onclick: follow });
+  const waits = h("button", { type: "button", class: "waits", hidden: true, onclick: follow });
   const older = h("button", { type: "button", hidden: true }, "Load all the broker holds");
 
   const list = new List({
@@ -53,10 +56,10 @@ export function events({ store, feed, status, announce, ...rest }) {
   });
   const drawer = new Drawer(closeDrawer);
   const first = welcome({ store, feed, status, announce, ...rest });
-  const stage = h("div", { class: "stage" }, list.element, drawer.element, banner);
+  const stage = h("div", { class: "stage" }, list.element, drawer.element, waits);
   const element = h("section", { class: "events", "aria-label": "Events" },
     h("h1", { class: "unseen" }, "Events"),
-    h("div", { class: "tools" }, field, pause, shown, older, problems), first.element, stage);
+    h("div", { class: "tools" }, field, pause, shown, older, problems), first.element, paused, stage);
 
   let typing = 0;
   field.addEventListener("input", () => {
@@ -70,10 +73,6 @@ export function events({ store, feed, status, announce, ...rest }) {
     if (event.key === "Escape" || event.key === "Enter") list.element.focus();
   });
   pause.addEventListener("click", togglePause);
-  banner.addEventListener("click", () => {
-    list.follow();
-    list.element.focus();
-  });
   older.addEventListener("click", () => {
     older.hidden = true;
     list.follow();
@@ -93,6 +92,7 @@ export function events({ store, feed, status, announce, ...rest }) {
   });
 
   function apply() {
+    isApplied = true;
     const { test, problems: found } = parse(field.value);
     field.setAttribute("aria-invalid", String(found.length > 0));
     setText(problems, found.join(" · "));
@@ -128,9 +128,16 @@ export function events({ store, feed, status, announce, ...rest }) {
     pause.setAttribute("aria-pressed", String(list.paused));
     setText(pause, list.paused ? "Resume" : "Pause");
     element.classList.toggle("is-paused", list.paused);
-    banner.hidden = !list.paused && waiting === 0;
-    setText(banner, list.paused ? `Paused · ${news} · press space or here to go on` : `↑ ${news}`);
+    paused.hidden = !list.paused;
+    setText(paused, `Paused · ${news} · press here or Space to go on`);
+    waits.hidden = list.paused || waiting === 0;
+    setText(waits, `↑ ${news}`);
     if (isShown) document.title = list.paused ? `⏸ ${news} · Fanlight` : "Events · Fanlight";
+  }
+
+  function follow() {
+    list.follow();
+    list.element.focus();
   }
 
   function togglePause() {
@@ -181,7 +188,7 @@ export function events({ store, feed, status, announce, ...rest }) {
     show(params) {
       isShown = true;
       const q = params.get("q") ?? "";
-      if (q !== field.value || list.top === Infinity) {
+      if (q !== field.value || !isApplied) {
         field.value = q;
         apply();
       }
