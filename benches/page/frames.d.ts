@@ -1,0 +1,3 @@
+interface Window {
+  frames_: { reset(): void; read(): { frames: number; updates: number[] } };
+}
