@@ -136,12 +136,15 @@ test(`${EVENTS} hostile events are text everywhere (seed ${seed})`, async () => 
     await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
   }
   // What a link carries is hostile too.
-  for (const text of VECTORS) {
-    const word = encodeURIComponent(text.toWellFormed());
-    for (const hash of [`#/events?q=${word}&id=${word}`, `#/${word}?${word}`, `#/plots?s=${word}`, `#/try?prefix=${word}&start=position&position=${word}`, `#/devices?q=${word}`]) {
-      await page.evaluate((hash) => { location.hash = hash; }, hash);
+  const hashes = VECTORS.map((text) => encodeURIComponent(text.toWellFormed())).flatMap((word) => [
+    `#/events?q=${word}&id=${word}`, `#/${word}?${word}`, `#/plots?s=${word}`, `#/try?prefix=${word}&start=position&position=${word}`, `#/devices?q=${word}`,
+  ]);
+  await page.evaluate(async (hashes) => {
+    for (const hash of hashes) {
+      location.hash = hash;
+      await new Promise((resolve) => setTimeout(resolve));
     }
-  }
+  }, hashes);
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
 
   assert.equal(await page.evaluate(() => Reflect.get(window, "hits").count), 0, `seed ${seed}: script ran`);
