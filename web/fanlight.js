@@ -1,0 +1,591 @@
+/**
+ * The browser client of Fanlight: one subscription, over whatever gets through to the broker.
+ *
+ * Law: within an epoch the ids a page sees strictly increase, and what is missing between them is
+ * what the filter does not pass, or a gap has declared it. The position is the only memory. All
+ * that comes, by stream, poll or another tab, goes through `Subscription.#take`, which drops
+ * repeats by it; so ways in may overlap, and any of them may break at any time.
+ */
+
+/**
+ * @typedef {"sse" | "websocket" | "poll"} Transport
+ * @typedef {{ id: string, name: string, data?: any, raw?: string, ttl?: number,
+ *   published_at?: string, coreid?: string }} FanlightEvent
+ * @typedef {{ id: string, reason: string, requested: string | null, from: number, to: number,
+ *   count: number | null, oldest: number, next: number }} Gap
+ * @typedef {{ id: string, reason: string, since: string, until: string, count: null }} Hole
+ * @typedef {{ id?: string, state: string, since?: string, detail?: string }} Upstream
+ * @typedef {{ state: "connecting" | "open" | "waiting" | "offline" | "closed",
+ *   shared: "leader" | "follower" | "alone", transport?: Transport, retryAt?: number,
+ *   reason?: string }} State
+ * @typedef {object} Options
+ * @property {string | string[]} [prefix]
+ * @property {string | string[]} [name]
+ * @property {string | string[]} [device]
+ * @property {string} [since] where there is no `lastEventId`
+ * @property {string} [lastEventId]
+ * @property {boolean} [snapshot]
+ * @property {Transport[]} [transports] in order of preference
+ * @property {boolean} [share] one connection for all tabs; default true
+ * @property {AbortSignal} [signal] closes the connection
+ * @property {(event: FanlightEvent) => void} [onEvent]
+ * @property {(gap: Gap) => void} [onGap]
+ * @property {(hole: Hole) => void} [onHole]
+ * @property {(upstream: Upstream) => void} [onUpstream]
+ * @property {(state: State) => void} [onState]
+ * @typedef {{ close(): void, readonly state: State, readonly position: string }} Connection
+ *
+ * @typedef {any} Item what the broker says: an event, or a control object with `fanlight`
+ * @typedef {{ from: string, items: Item[], state: State }} Batch what one tab tells the others
+ * @typedef {(reason: string, retryMs?: number) => void} Fail
+ * @typedef {{ opened: number, over: boolean, fail: Fail, end(): void }} Attempt
+ */
+
+const HELLO_MS = 5_000; // A stream that says nothing for so long is held back on its way.
+const STEADY_MS = 10_000; // One that lasts so long was no failure.
+const STRIKES_MAX = 2; // Failures in a row that a transport may have which has worked before.
+const WAIT_MIN_MS = 1_000;
+const WAIT_MAX_MS = 30_000;
+const CLIMB_MIN_MS = 60_000;
+const CLIMB_MAX_MS = 1_800_000;
+const SILENCE_MS = 45_000;
+const GRACE_MS = 3_000; // In which a living stream brings what a poll has found.
+const POLL_SECONDS = 25;
+const POLL_PAUSE_MS = 200;
+const BATCH_MAX = 256;
+const INBOX_MAX = 64;
+
+/**
+ * Subscribes to the broker at `url`, which may be relative.
+ * @param {string | URL} url
+ * @param {Options} [options]
+ * @returns {Connection}
+ */
+export const connect = (url, options = {}) => new Subscription(url, options);
+
+class Subscription {
+  #position;
+  /** After a gap that breaks with what was before: the next id may be any. */
+  #fresh = false;
+  /** @type {State} */
+  #state = { state: "connecting", shared: "alone" };
+  /** Ends when the page closes the connection; `#life` also whenever the page is put aside. */
+  #gone = new AbortController();
+  #life = new AbortController();
+  /** @type {Line | undefined} */
+  #line;
+  /** @type {BroadcastChannel | undefined} */
+  #channel;
+  /** @type {Batch[]} */
+  #inbox = [];
+  /** @type {Item[]} */
+  #outbox = [];
+  #from = "";
+  #upstream = "";
+  #heard = 0;
+  #draining = false;
+  #probing = false;
+  /** Unlike timers, messages to itself are not held back in a hidden tab. */
+  #soon = new MessageChannel();
+  /** @type {any} */
+  #watch;
+
+  /** @param {string | URL} url @param {Options} options */
+  constructor(url, options) {
+    this.options = options;
+    this.transports = options.transports ?? /** @type {Transport[]} */ (Object.keys(TRANSPORTS));
+    if (!this.transports.length || this.transports.some((kind) => !(kind in TRANSPORTS))) {
+      throw new TypeError(`transports are some of ${Object.keys(TRANSPORTS)}, not: ${this.transports}`);
+    }
+    this.base = new URL(url, globalThis.document?.baseURI ?? location.href);
+    if (!this.base.pathname.endsWith("/")) this.base.pathname += "/";
+    this.filter = /** @type {const} */ (["device", "name", "prefix"]).flatMap((key) =>
+      [options[key] ?? []].flat().sort().map((value) => [key, value]));
+    this.#position = options.lastEventId ?? "";
+    this.#soon.port1.onmessage = () => this.#post();
+    const { signal } = this.#gone;
+    for (const type of ["online", "pagehide", "pageshow"]) addEventListener(type, this.#lives, { signal });
+    for (const type of ["visibilitychange", "freeze", "resume"]) {
+      globalThis.document?.addEventListener(type, this.#lives, { signal });
+    }
+    options.signal?.addEventListener("abort", () => this.close(), { signal });
+    if (options.signal?.aborted) this.close();
+    else this.#join();
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  get position() {
+    return this.#position;
+  }
+
+  close() {
+    this.#leave();
+    this.#gone.abort();
+    this.#soon.port1.close();
+    this.tell({ state: "closed" });
+  }
+
+  /** @param {Event} event */
+  #lives = ({ type }) => {
+    if (type === "pagehide" || type === "freeze") return this.#leave();
+    if (type === "visibilitychange" && document.visibilityState === "hidden") return;
+    if (this.#life.signal.aborted) return this.#join();
+    if (type === "online") this.#line?.hurry();
+    this.#probe();
+  };
+
+  // Who holds the lock leads: that tab alone has a line, and tells the others what comes.
+
+  /** @param {LockOptions} [how] @returns {Promise<void>} */
+  async #join(how = { ifAvailable: true }) {
+    const { signal } = (this.#life = new AbortController());
+    await null; // `connect` returns before the first callback.
+    if (signal.aborted) return;
+    const locks = globalThis.navigator?.locks;
+    if (this.options.share === false || !locks || !globalThis.BroadcastChannel) return this.#lead("alone");
+    const key = `fanlight/1 ${this.base} ${JSON.stringify(this.filter)}`;
+    /** @param {Lock | null} lock */
+    const hold = (lock) => lock && !signal.aborted && new Promise((release) => {
+      signal.onabort = release;
+      this.#lead("leader");
+    });
+    try {
+      this.#channel = new BroadcastChannel(key);
+      this.#channel.onmessage = ({ data }) => this.#told(data);
+      if ((await locks.request(key, how, hold)) !== null) return;
+      this.#follow();
+      await locks.request(key, { signal }, hold);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#leave();
+      if (/** @type {Error} */ (error).name === "AbortError") return this.#join(); // It was stolen.
+      this.#life = new AbortController();
+      this.#lead("alone");
+    }
+  }
+
+  #leave() {
+    this.#post();
+    this.#life.abort();
+    this.#line?.stop();
+    this.#channel?.close();
+    this.#line = this.#channel = undefined;
+    this.#inbox = [];
+    clearInterval(this.#watch);
+  }
+
+  /** @param {State["shared"]} shared */
+  #lead(shared) {
+    this.tell({ state: "connecting", shared });
+    this.#line = new Line(this);
+    this.#guard(SILENCE_MS);
+    this.#post();
+  }
+
+  #follow() {
+    this.tell({ state: "connecting", shared: "follower" });
+    // A leader speaks after each silence of its own; timers of a hidden one can be a minute late.
+    this.#guard((3 + Math.random()) * SILENCE_MS);
+    this.#told({ from: "", items: [], state: this.#state }); // Joins on to nothing: fetches the past.
+    this.#channel?.postMessage({ joins: true });
+  }
+
+  #post() {
+    const from = this.#outbox.length ? this.#from : this.#position;
+    const items = [{ fanlight: "hello", upstream: this.#upstream }, ...this.#outbox.splice(0)];
+    if (this.#line) this.#channel?.postMessage({ from, items, state: this.#state });
+  }
+
+  /** @param {Batch & { joins?: boolean }} batch */
+  #told(batch) {
+    if (this.#line) return batch.joins && this.#post();
+    if (!Array.isArray(batch.items)) return;
+    this.#heard += 1;
+    // What is dropped here is not lost: the next batch does not join on then.
+    if (this.#inbox.push(batch) > INBOX_MAX) this.#inbox.shift();
+    if (!this.#draining) this.#drain();
+  }
+
+  /** Takes the batches that join on to the position, and polls for what is missing before one. */
+  async #drain() {
+    this.#draining = true;
+    for (let failures = 0, batch; (batch = this.#inbox[0]) && !this.#line; ) {
+      const { from, items, state } = batch;
+      try {
+        for (let before; !this.#reaches(from) && before !== this.#position; ) {
+          before = this.#position;
+          await this.#fill();
+          if (epoch(from) !== epoch(this.#position)) break; // It is from before a restart.
+        }
+        failures = 0;
+      } catch {
+        await pause(backoff(failures++));
+        continue;
+      }
+      if (this.#inbox[0] !== batch) continue;
+      this.#inbox.shift();
+      if (this.#reaches(from)) items.forEach((item) => this.#take(item));
+      if (from) this.tell({ ...state, shared: "follower" });
+    }
+    this.#draining = false;
+  }
+
+  /** @param {string} id */
+  #reaches(id) {
+    return epoch(id) === epoch(this.#position) && seq(id) <= seq(this.#position);
+  }
+
+  // A page sees no keep-alives. So what is silent is asked for by a poll: if that finds something
+  // and the stream does not bring it as well, the stream is deaf.
+
+  /** @param {number} ms */
+  #guard(ms) {
+    let heard = -1;
+    this.#watch = setInterval(() => {
+      if (heard === this.#heard) this.#probe();
+      heard = this.#heard;
+    }, ms);
+  }
+
+  async #probe() {
+    if (this.#probing || this.#state.state !== "open") return;
+    this.#probing = true;
+    const { signal } = this.#life;
+    const heard = this.#heard;
+    try {
+      if (await this.#fill()) {
+        await pause(GRACE_MS);
+        if (heard === this.#heard && !signal.aborted) this.#deaf("the stream was deaf");
+      }
+      this.#post();
+    } catch (error) {
+      if (this.#line && !signal.aborted) this.#deaf(String(error));
+    }
+    this.#probing = false;
+  }
+
+  /** @param {string} reason */
+  #deaf(reason) {
+    if (this.#line) return this.#line.fail(reason);
+    this.#leave();
+    this.#join({ steal: true });
+  }
+
+  /** Takes what a poll finds; true if there was any. */
+  async #fill() {
+    const items = await this.poll(0, this.#life.signal);
+    items.forEach((item) => this.#take(item));
+    return items.length > 1;
+  }
+
+  /**
+   * All after the position, and a checkpoint; nothing if the epoch has changed meanwhile.
+   * @param {number} seconds
+   * @param {AbortSignal} signal
+   * @returns {Promise<Item[]>}
+   */
+  async poll(seconds, signal) {
+    const asked = this.#position;
+    const stop = new AbortController();
+    const abort = () => stop.abort();
+    const timer = setTimeout(abort, seconds * 1000 + 2 * HELLO_MS);
+    signal.addEventListener("abort", abort);
+    if (signal.aborted) abort();
+    try {
+      const url = this.url("poll", ["timeout", `${seconds}`]);
+      const response = await fetch(url, { cache: "no-store", signal: stop.signal });
+      const { events, next, gap, error_description } = await response.json().catch(() => ({}));
+      if (!response.ok) {
+        const retryMs = Number(response.headers.get("retry-after")) * 1000 || undefined;
+        throw Object.assign(new Error(`${response.status} ${error_description ?? ""}`), { retryMs });
+      }
+      if (epoch(asked) !== epoch(this.#position)) return [];
+      return [...(gap ? [gap] : []), ...events, { fanlight: "checkpoint", id: next }];
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  /** @param {string} path @param {string[][]} more */
+  url(path, ...more) {
+    const { since, snapshot } = this.options;
+    const url = new URL(path, this.base);
+    if (this.#position) more.push(["last_event_id", this.#position]);
+    else if (since) more.push(["since", since]);
+    if (snapshot) more.push(["snapshot", "true"]);
+    url.search = `${new URLSearchParams([...this.filter, ...more])}`;
+    return url;
+  }
+
+  /** @param {Item} item */
+  hear(item) {
+    this.#heard += 1;
+    this.#take(item);
+  }
+
+  /** Exceptions, the page's own too, are reported and stop nothing. @param {Item} item */
+  #take(item) {
+    try {
+      const { fanlight, id } = item;
+      const { onEvent, onGap, onHole, onUpstream } = this.options;
+      if (this.#gone.signal.aborted) return;
+      if (fanlight === "hello") {
+        this.#position ||= id ?? "";
+        const { upstream: state } = item;
+        if (!state || state === this.#upstream) return;
+        this.#upstream = state;
+        return onUpstream?.({ state });
+      }
+      if (fanlight === "gap" ? !this.#breaks(item) : !this.#isNew(id)) return;
+      const before = this.#position;
+      if (this.#isNew(id)) this.#position = id;
+      if (fanlight !== "gap") this.#fresh = false;
+      if (this.#line && this.#channel) this.#pass(item, before);
+      if (!fanlight) onEvent?.(item);
+      else if (fanlight === "gap") onGap?.(item);
+      else if (fanlight === "hole") onHole?.(item);
+      else if (fanlight === "upstream") {
+        this.#upstream = item.state;
+        onUpstream?.(item);
+      }
+    } catch (error) {
+      report(error);
+    }
+  }
+
+  /** @param {Item} item @param {string} before */
+  #pass(item, before) {
+    if (this.#outbox.length === 0) {
+      this.#from = before;
+      this.#soon.port2.postMessage(0);
+    }
+    if (this.#outbox.push(item) >= BATCH_MAX) this.#post();
+  }
+
+  /** @param {string} id */
+  #isNew(id) {
+    const position = this.#position;
+    if (this.#fresh || !position) return true;
+    if (epoch(id) !== epoch(position)) this.#line?.fail("another epoch, and no gap");
+    return epoch(id) === epoch(position) && seq(id) > seq(position);
+  }
+
+  /** True if a gap tells anything new; then it may break with the ids before. @param {Gap} gap */
+  #breaks({ id, reason, requested, to }) {
+    const position = this.#position;
+    if (reason === "restart") this.#fresh ||= epoch(requested ?? "") === epoch(position);
+    else if (reason === "future" || reason === "malformed") this.#fresh ||= requested === position.slice(0, 64);
+    else return this.#isNew(`${epoch(id)}-${to - 1}`);
+    return this.#fresh;
+  }
+
+  /** @param {Partial<State> & Pick<State, "state">} change */
+  tell(change) {
+    const state = { shared: this.#state.shared, ...change };
+    const same = JSON.stringify(state) === JSON.stringify(this.#state);
+    if (same || this.#state.state === "closed") return;
+    this.#state = state;
+    if (this.#channel) this.#soon.port2.postMessage(0);
+    try {
+      this.options.onState?.(state);
+    } catch (error) {
+      report(error);
+    }
+  }
+}
+
+/** The line to the broker: which transport, when again, and back up to better ones. */
+class Line {
+  #rank = 0;
+  #strikes = 0;
+  #failures = 0;
+  #proven = false; // This transport has worked.
+  #told = false; // The broker has said how long to wait.
+  #climbMs = CLIMB_MIN_MS;
+  /** @type {Attempt} */
+  #attempt;
+  /** @type {Attempt | undefined} a better transport, tried beside the present one */
+  #climber;
+  /** @type {any} */
+  #waiting;
+  /** @type {any} */
+  #climbing;
+
+  /** @param {Subscription} owner */
+  constructor(owner) {
+    this.owner = owner;
+    this.#attempt = this.#open();
+  }
+
+  /** @param {string} reason */
+  fail(reason) {
+    this.#attempt.opened &&= Date.now(); // However long it lasted, it was no success.
+    this.#attempt.fail(reason);
+  }
+
+  /** The network is another one. */
+  hurry() {
+    this.#climbMs = CLIMB_MIN_MS;
+    if (!this.#attempt.over) this.#climb(0);
+    else if (!this.#told) this.#open();
+  }
+
+  stop() {
+    for (const timer of [this.#waiting, this.#climbing]) clearTimeout(timer);
+    for (const attempt of [this.#attempt, this.#climber]) attempt?.end();
+  }
+
+  #open() {
+    clearTimeout(this.#waiting);
+    this.owner.tell({ state: "connecting", transport: this.owner.transports[this.#rank] });
+    return (this.#attempt = this.#try(this.#rank, (reason, retryMs) => this.#failed(reason, retryMs)));
+  }
+
+  /** @param {number} rank @param {Fail} failed @returns {Attempt} */
+  #try(rank, failed) {
+    const kind = this.owner.transports[rank];
+    let close = () => {};
+    /** @type {Attempt} */
+    const attempt = {
+      opened: 0,
+      over: false,
+      fail: (reason, retryMs) => {
+        if (attempt.over) return;
+        attempt.end();
+        failed(reason, retryMs);
+      },
+      end: () => {
+        attempt.over = true;
+        clearTimeout(timer);
+        close();
+      },
+    };
+    const { fail } = attempt;
+    const timer = setTimeout(fail, Math.min(HELLO_MS * 2 ** this.#failures, WAIT_MAX_MS), `no answer over ${kind}`);
+    /** @param {Item} item */
+    const hear = (item) => {
+      if (attempt.over) return;
+      if (item.fanlight === "bye") return fail(item.reason, item.retry_ms);
+      clearTimeout(timer);
+      if (!attempt.opened) this.#opened(attempt, rank);
+      this.owner.hear(item);
+    };
+    try {
+      close = TRANSPORTS[kind](this.owner, hear, fail);
+    } catch (error) {
+      queueMicrotask(() => fail(String(error)));
+    }
+    return attempt;
+  }
+
+  /** @param {Attempt} attempt @param {number} rank */
+  #opened(attempt, rank) {
+    if (attempt === this.#climber) {
+      this.#attempt.end();
+      clearTimeout(this.#waiting);
+      this.#attempt = attempt;
+      this.#climber = undefined;
+      this.#strikes = 0;
+    }
+    attempt.opened = Date.now();
+    this.#rank = rank;
+    this.#proven = true;
+    this.owner.tell({ state: "open", transport: this.owner.transports[rank] });
+    if (rank && !this.#climbing) this.#climb(rank);
+  }
+
+  /** @param {string} reason @param {number} [retryMs] */
+  #failed(reason, retryMs) {
+    const { opened } = this.#attempt;
+    if (opened && Date.now() - opened > STEADY_MS) this.#failures = this.#strikes = 0;
+    this.#told = retryMs !== undefined;
+    if (!this.#told && this.#strikes++ >= (this.#proven ? STRIKES_MAX : 0)) {
+      this.#strikes = 0;
+      this.#proven = false;
+      this.#rank = (this.#rank + 1) % this.owner.transports.length;
+      if (this.#rank) return void this.#open();
+    }
+    const ms = retryMs ?? backoff(this.#failures++);
+    const state = navigator.onLine === false ? "offline" : "waiting";
+    this.owner.tell({ state, retryAt: Date.now() + ms, reason });
+    this.#waiting = setTimeout(() => this.#open(), ms);
+  }
+
+  /** Tries the transports from `rank` on that are better than the present one; then later again. */
+  /** @param {number} rank */
+  #climb(rank) {
+    clearTimeout(this.#climbing);
+    this.#climbing = undefined;
+    if (this.#climber || !this.#rank) return;
+    if (rank < this.#rank) {
+      this.#climber = this.#try(rank, () => {
+        this.#climber = undefined;
+        this.#climb(rank + 1);
+      });
+    } else {
+      this.#climbing = setTimeout(() => this.#climb(0), this.#climbMs);
+      this.#climbMs = Math.min(this.#climbMs * 2, CLIMB_MAX_MS);
+    }
+  }
+}
+
+/** Each opens a way in: what comes is heard, its end is a failure. The result closes it. */
+/** @type {Record<Transport, (owner: Subscription, hear: (item: Item) => void, fail: Fail) => () => void>} */
+const TRANSPORTS = {
+  sse(owner, hear, fail) {
+    const source = new EventSource(owner.url("events"));
+    /** @param {string} [fanlight] @returns {(event: MessageEvent) => void} */
+    const read = (fanlight) => ({ data, lastEventId: id }) =>
+      hear({ ...(fanlight && { fanlight }), id, ...JSON.parse(data) });
+    source.onmessage = read();
+    for (const name of ["hello", "gap", "hole", "upstream", "checkpoint", "bye"]) {
+      source.addEventListener(`fanlight.${name}`, read(name));
+    }
+    // Not left to reconnect by itself: it would resume from what this stream brought rather than
+    // from the position, without backoff, and end for good at the first 502.
+    source.onerror = () => fail("the stream broke or was refused");
+    return () => source.close();
+  },
+
+  websocket(owner, hear, fail) {
+    const url = owner.url("ws");
+    url.protocol = url.protocol.replace("http", "ws");
+    const socket = new WebSocket(url, "fanlight.v1");
+    socket.onmessage = ({ data }) => hear(JSON.parse(data));
+    socket.onclose = ({ code, reason }) => fail(`the WebSocket was closed with ${code} ${reason}`);
+    return () => socket.close();
+  },
+
+  poll(owner, hear, fail) {
+    const stop = new AbortController();
+    (async () => {
+      for (let seconds = 0; ; seconds = POLL_SECONDS) {
+        const items = await owner.poll(seconds, stop.signal);
+        if (!seconds) hear({ fanlight: "hello" });
+        items.forEach(hear);
+        if (items.length !== 1) await pause(POLL_PAUSE_MS);
+      }
+    })().catch((error) => fail(String(error), error.retryMs));
+    return () => stop.abort();
+  },
+};
+
+/** @param {string} id */
+const epoch = (id) => id.split("-")[0];
+
+/** @param {string} id */
+const seq = (id) => Number(id.split("-")[1]);
+
+/** Full jitter, so that pages do not return together. @param {number} failures */
+const backoff = (failures) => Math.random() * Math.min(WAIT_MIN_MS * 2 ** failures, WAIT_MAX_MS);
+
+/** @param {number} ms @returns {Promise<unknown>} */
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** @param {unknown} error */
+const report = (error) =>
+  "reportError" in globalThis ? reportError(error) : queueMicrotask(() => { throw error; });
