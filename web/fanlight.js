@@ -1,10 +1,10 @@
 /**
  * The browser client of Fanlight: one subscription, over whatever gets through to the broker.
  *
- * Law: within an epoch the ids a page sees strictly increase, and what is missing between them is
- * what the filter does not pass, or a gap has declared it. The position is the only memory. All
- * that comes, by stream, poll or another tab, goes through `Subscription.#take`, which drops
- * repeats by it; so ways in may overlap, and any of them may break at any time.
+ * Law: within an epoch the ids a page sees increase, and what is missing between them the filter
+ * does not pass, or a gap has declared it. The position is the only memory. All that comes, by
+ * stream, poll or another tab, goes through `#take`, which drops repeats by it; so ways in may
+ * overlap, and any may break at any time.
  */
 
 /**
@@ -18,38 +18,38 @@
  * @typedef {{ state: "connecting" | "open" | "waiting" | "offline" | "closed",
  *   shared: "leader" | "follower" | "alone", transport?: Transport, retryAt?: number,
  *   reason?: string }} State
- * @typedef {object} Options
+ * @typedef {{ close(): void, readonly state: State, readonly position: string }} Connection
+ * @typedef {object} Options see docs/client.md
  * @property {string | string[]} [prefix]
  * @property {string | string[]} [name]
  * @property {string | string[]} [device]
- * @property {string} [since] where there is no `lastEventId`
+ * @property {string} [since]
  * @property {string} [lastEventId]
  * @property {boolean} [snapshot]
- * @property {Transport[]} [transports] in order of preference
- * @property {boolean} [share] one connection for all tabs; default true
- * @property {AbortSignal} [signal] closes the connection
+ * @property {boolean} [share]
+ * @property {Transport[]} [transports]
+ * @property {AbortSignal} [signal]
  * @property {(event: FanlightEvent) => void} [onEvent]
  * @property {(gap: Gap) => void} [onGap]
  * @property {(hole: Hole) => void} [onHole]
  * @property {(upstream: Upstream) => void} [onUpstream]
  * @property {(state: State) => void} [onState]
- * @typedef {{ close(): void, readonly state: State, readonly position: string }} Connection
  *
- * @typedef {any} Item what the broker says: an event, or a control object with `fanlight`
- * @typedef {{ from: string, items: Item[], state: State }} Batch what one tab tells the others
+ * @typedef {any} Item an event, or a control object with `fanlight`
+ * @typedef {{ from: string, items: Item[], state: Omit<State, "shared"> }} Batch what one tab tells the others
  * @typedef {(reason: string, retryMs?: number) => void} Fail
- * @typedef {{ opened: number, over: boolean, fail: Fail, end(): void }} Attempt
+ * @typedef {{ opened: number, stop: AbortController, fail: Fail }} Attempt
  */
 
-const HELLO_MS = 5_000; // A stream that says nothing for so long is held back on its way.
-const STEADY_MS = 10_000; // One that lasts so long was no failure.
-const STRIKES_MAX = 2; // Failures in a row that a transport may have which has worked before.
+const HELLO_MS = 5_000; // What says nothing for so long is held back on its way.
+const STEADY_MS = 10_000; // What lasts so long was no failure.
+const STRIKES_MAX = 2; // Failures in a row of a transport that has worked before.
 const WAIT_MIN_MS = 1_000;
 const WAIT_MAX_MS = 30_000;
 const CLIMB_MIN_MS = 60_000;
 const CLIMB_MAX_MS = 1_800_000;
 const SILENCE_MS = 45_000;
-const GRACE_MS = 3_000; // In which a living stream brings what a poll has found.
+const GRACE_MS = 3_000;
 const POLL_SECONDS = 25;
 const POLL_PAUSE_MS = 200;
 const BATCH_MAX = 256;
@@ -64,14 +64,14 @@ const INBOX_MAX = 64;
 export const connect = (url, options = {}) => new Subscription(url, options);
 
 class Subscription {
-  #position;
-  /** After a gap that breaks with what was before: the next id may be any. */
-  #fresh = false;
+  /** @type {State["shared"]} */
+  #shared = "alone";
   /** @type {State} */
   #state = { state: "connecting", shared: "alone" };
-  /** Ends when the page closes the connection; `#life` also whenever the page is put aside. */
+  #position;
+  #fresh = false; // A gap broke with what was before: the next id may be any.
   #gone = new AbortController();
-  #life = new AbortController();
+  #life = new AbortController(); // Ends also when the page is put aside.
   /** @type {Line | undefined} */
   #line;
   /** @type {BroadcastChannel | undefined} */
@@ -81,21 +81,21 @@ class Subscription {
   /** @type {Item[]} */
   #outbox = [];
   #from = "";
+  #soon = new MessageChannel(); // Not held back in a hidden tab, unlike a timer.
   #upstream = "";
   #heard = 0;
   #draining = false;
   #probing = false;
-  /** Unlike timers, messages to itself are not held back in a hidden tab. */
-  #soon = new MessageChannel();
   /** @type {any} */
   #watch;
 
   /** @param {string | URL} url @param {Options} options */
   constructor(url, options) {
+    const kinds = /** @type {Transport[]} */ (Object.keys(TRANSPORTS));
     this.options = options;
-    this.transports = options.transports ?? /** @type {Transport[]} */ (Object.keys(TRANSPORTS));
-    if (!this.transports.length || this.transports.some((kind) => !(kind in TRANSPORTS))) {
-      throw new TypeError(`transports are some of ${Object.keys(TRANSPORTS)}, not: ${this.transports}`);
+    this.transports = options.transports ?? kinds;
+    if (!this.transports[0] || this.transports.some((kind) => !kinds.includes(kind))) {
+      throw new TypeError(`transports are some of ${kinds}, not ${this.transports}`);
     }
     this.base = new URL(url, globalThis.document?.baseURI ?? location.href);
     if (!this.base.pathname.endsWith("/")) this.base.pathname += "/";
@@ -104,9 +104,8 @@ class Subscription {
     this.#position = options.lastEventId ?? "";
     this.#soon.port1.onmessage = () => this.#post();
     const { signal } = this.#gone;
-    for (const type of ["online", "pagehide", "pageshow"]) addEventListener(type, this.#lives, { signal });
-    for (const type of ["visibilitychange", "freeze", "resume"]) {
-      globalThis.document?.addEventListener(type, this.#lives, { signal });
+    for (const type of ["online", "pagehide", "pageshow", "freeze", "resume", "visibilitychange"]) {
+      addEventListener(type, this.#lives, { capture: true, signal });
     }
     options.signal?.addEventListener("abort", () => this.close(), { signal });
     if (options.signal?.aborted) this.close();
@@ -131,7 +130,7 @@ class Subscription {
   /** @param {Event} event */
   #lives = ({ type }) => {
     if (type === "pagehide" || type === "freeze") return this.#leave();
-    if (type === "visibilitychange" && document.visibilityState === "hidden") return;
+    if (type === "visibilitychange" && document.hidden) return;
     if (this.#life.signal.aborted) return this.#join();
     if (type === "online") this.#line?.hurry();
     this.#probe();
@@ -144,7 +143,7 @@ class Subscription {
     const { signal } = (this.#life = new AbortController());
     await null; // `connect` returns before the first callback.
     if (signal.aborted) return;
-    const locks = globalThis.navigator?.locks;
+    const { locks } = navigator;
     if (this.options.share === false || !locks || !globalThis.BroadcastChannel) return this.#lead("alone");
     const key = `fanlight/1 ${this.base} ${JSON.stringify(this.filter)}`;
     /** @param {Lock | null} lock */
@@ -161,7 +160,7 @@ class Subscription {
     } catch (error) {
       if (signal.aborted) return;
       this.#leave();
-      if (/** @type {Error} */ (error).name === "AbortError") return this.#join(); // It was stolen.
+      if (/** @type {Error} */ (error).name === "AbortError") return this.#join(); // Stolen.
       this.#life = new AbortController();
       this.#lead("alone");
     }
@@ -179,18 +178,19 @@ class Subscription {
 
   /** @param {State["shared"]} shared */
   #lead(shared) {
-    this.tell({ state: "connecting", shared });
-    this.#line = new Line(this);
+    this.#shared = shared;
     this.#guard(SILENCE_MS);
-    this.#post();
+    this.#line = new Line(this);
+    this.#line.open();
   }
 
   #follow() {
-    this.tell({ state: "connecting", shared: "follower" });
-    // A leader speaks after each silence of its own; timers of a hidden one can be a minute late.
+    this.#shared = "follower";
+    // A leader speaks after each silence of its own; the timers of a hidden tab are late.
     this.#guard((3 + Math.random()) * SILENCE_MS);
-    this.#told({ from: "", items: [], state: this.#state }); // Joins on to nothing: fetches the past.
     this.#channel?.postMessage({ joins: true });
+    // Joins on to nothing, so that a poll fetches the past.
+    this.#told({ from: "", items: [], state: { state: "connecting" } });
   }
 
   #post() {
@@ -204,12 +204,12 @@ class Subscription {
     if (this.#line) return batch.joins && this.#post();
     if (!Array.isArray(batch.items)) return;
     this.#heard += 1;
-    // What is dropped here is not lost: the next batch does not join on then.
+    // No loss: what comes next does not join on then.
     if (this.#inbox.push(batch) > INBOX_MAX) this.#inbox.shift();
     if (!this.#draining) this.#drain();
   }
 
-  /** Takes the batches that join on to the position, and polls for what is missing before one. */
+  /** Takes batches that join on to the position, and polls for what is missing before one. */
   async #drain() {
     this.#draining = true;
     for (let failures = 0, batch; (batch = this.#inbox[0]) && !this.#line; ) {
@@ -223,12 +223,11 @@ class Subscription {
         failures = 0;
       } catch {
         await pause(backoff(failures++));
-        continue;
       }
-      if (this.#inbox[0] !== batch) continue;
+      if (failures || this.#inbox[0] !== batch) continue;
       this.#inbox.shift();
       if (this.#reaches(from)) items.forEach((item) => this.#take(item));
-      if (from) this.tell({ ...state, shared: "follower" });
+      this.tell(state);
     }
     this.#draining = false;
   }
@@ -238,8 +237,8 @@ class Subscription {
     return epoch(id) === epoch(this.#position) && seq(id) <= seq(this.#position);
   }
 
-  // A page sees no keep-alives. So what is silent is asked for by a poll: if that finds something
-  // and the stream does not bring it as well, the stream is deaf.
+  // Pages see no keep-alives. So what is silent is polled for: if there is anything and the stream
+  // does not bring it as well, the stream is deaf.
 
   /** @param {number} ms */
   #guard(ms) {
@@ -289,25 +288,13 @@ class Subscription {
    */
   async poll(seconds, signal) {
     const asked = this.#position;
-    const stop = new AbortController();
-    const abort = () => stop.abort();
-    const timer = setTimeout(abort, seconds * 1000 + 2 * HELLO_MS);
-    signal.addEventListener("abort", abort);
-    if (signal.aborted) abort();
-    try {
-      const url = this.url("poll", ["timeout", `${seconds}`]);
-      const response = await fetch(url, { cache: "no-store", signal: stop.signal });
-      const { events, next, gap, error_description } = await response.json().catch(() => ({}));
-      if (!response.ok) {
-        const retryMs = Number(response.headers.get("retry-after")) * 1000 || undefined;
-        throw Object.assign(new Error(`${response.status} ${error_description ?? ""}`), { retryMs });
-      }
-      if (epoch(asked) !== epoch(this.#position)) return [];
-      return [...(gap ? [gap] : []), ...events, { fanlight: "checkpoint", id: next }];
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", abort);
-    }
+    const url = this.url("poll", ["timeout", `${seconds}`]);
+    const late = AbortSignal.timeout(seconds * 1000 + 2 * HELLO_MS);
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.any([signal, late]) });
+    const { events, next, gap, error_description } = await response.json().catch(() => ({}));
+    if (!response.ok) throw new Error(`${response.status} ${error_description ?? ""}`);
+    if (epoch(asked) !== epoch(this.#position)) return [];
+    return [gap ?? [], ...events, { fanlight: "checkpoint", id: next }].flat();
   }
 
   /** @param {string} path @param {string[][]} more */
@@ -327,74 +314,63 @@ class Subscription {
     this.#take(item);
   }
 
-  /** Exceptions, the page's own too, are reported and stop nothing. @param {Item} item */
+  /** @param {Item} item */
   #take(item) {
-    try {
-      const { fanlight, id } = item;
-      const { onEvent, onGap, onHole, onUpstream } = this.options;
-      if (this.#gone.signal.aborted) return;
-      if (fanlight === "hello") {
-        this.#position ||= id ?? "";
-        const { upstream: state } = item;
-        if (!state || state === this.#upstream) return;
-        this.#upstream = state;
-        return onUpstream?.({ state });
-      }
-      if (fanlight === "gap" ? !this.#breaks(item) : !this.#isNew(id)) return;
-      const before = this.#position;
-      if (this.#isNew(id)) this.#position = id;
-      if (fanlight !== "gap") this.#fresh = false;
-      if (this.#line && this.#channel) this.#pass(item, before);
-      if (!fanlight) onEvent?.(item);
-      else if (fanlight === "gap") onGap?.(item);
-      else if (fanlight === "hole") onHole?.(item);
-      else if (fanlight === "upstream") {
-        this.#upstream = item.state;
-        onUpstream?.(item);
-      }
-    } catch (error) {
-      report(error);
+    const { fanlight, id } = item;
+    const { onEvent, onGap, onHole, onUpstream } = this.options;
+    if (this.#gone.signal.aborted) return;
+    if (fanlight === "hello") {
+      this.#position ||= id ?? "";
+      if (item.upstream && item.upstream !== this.#upstream) call(onUpstream, { state: item.upstream });
+      this.#upstream = item.upstream || this.#upstream;
+      return;
     }
-  }
-
-  /** @param {Item} item @param {string} before */
-  #pass(item, before) {
-    if (this.#outbox.length === 0) {
-      this.#from = before;
-      this.#soon.port2.postMessage(0);
+    if (fanlight === "gap" ? !this.#breaks(item) : !this.#isNew(id)) return;
+    const before = this.#position;
+    if (this.#isNew(id)) this.#position = id;
+    if (fanlight === "gap") call(onGap, item);
+    else this.#fresh = false;
+    if (this.#line && this.#channel) {
+      if (!this.#outbox.length) {
+        this.#from = before;
+        this.#soon.port2.postMessage(0);
+      }
+      if (this.#outbox.push(item) >= BATCH_MAX) this.#post();
     }
-    if (this.#outbox.push(item) >= BATCH_MAX) this.#post();
+    if (!fanlight) call(onEvent, item);
+    else if (fanlight === "hole") call(onHole, item);
+    else if (fanlight === "upstream") {
+      this.#upstream = item.state;
+      call(onUpstream, item);
+    }
   }
 
   /** @param {string} id */
   #isNew(id) {
     const position = this.#position;
     if (this.#fresh || !position) return true;
-    if (epoch(id) !== epoch(position)) this.#line?.fail("another epoch, and no gap");
-    return epoch(id) === epoch(position) && seq(id) > seq(position);
+    if (epoch(id) === epoch(position)) return !this.#reaches(id);
+    this.#line?.fail("another epoch, and no gap");
   }
 
   /** True if a gap tells anything new; then it may break with the ids before. @param {Gap} gap */
   #breaks({ id, reason, requested, to }) {
     const position = this.#position;
-    if (reason === "restart") this.#fresh ||= epoch(requested ?? "") === epoch(position);
-    else if (reason === "future" || reason === "malformed") this.#fresh ||= requested === position.slice(0, 64);
-    else return this.#isNew(`${epoch(id)}-${to - 1}`);
-    return this.#fresh;
+    let breaks = requested === position.slice(0, 64);
+    if (reason === "restart") breaks = epoch(requested ?? "") === epoch(position);
+    else if (reason !== "future" && reason !== "malformed") return this.#isNew(`${epoch(id)}-${to - 1}`);
+    this.#fresh ||= breaks;
+    return breaks;
   }
 
-  /** @param {Partial<State> & Pick<State, "state">} change */
+  /** @param {Omit<State, "shared">} change */
   tell(change) {
-    const state = { shared: this.#state.shared, ...change };
+    const state = { ...change, shared: this.#shared };
     const same = JSON.stringify(state) === JSON.stringify(this.#state);
     if (same || this.#state.state === "closed") return;
     this.#state = state;
-    if (this.#channel) this.#soon.port2.postMessage(0);
-    try {
-      this.options.onState?.(state);
-    } catch (error) {
-      report(error);
-    }
+    this.#soon.port2.postMessage(0);
+    call(this.options.onState, state);
   }
 }
 
@@ -406,23 +382,29 @@ class Line {
   #proven = false; // This transport has worked.
   #told = false; // The broker has said how long to wait.
   #climbMs = CLIMB_MIN_MS;
-  /** @type {Attempt} */
-  #attempt;
-  /** @type {Attempt | undefined} a better transport, tried beside the present one */
-  #climber;
   /** @type {any} */
   #waiting;
   /** @type {any} */
   #climbing;
+  /** @type {Attempt | undefined} */
+  #climber;
+  /** @type {Attempt | undefined} */
+  #attempt;
 
   /** @param {Subscription} owner */
   constructor(owner) {
     this.owner = owner;
-    this.#attempt = this.#open();
+  }
+
+  open() {
+    clearTimeout(this.#waiting);
+    this.#attempt = this.#try(this.#rank, (reason, retryMs) => this.#failed(reason, retryMs));
+    this.owner.tell({ state: "connecting", transport: this.owner.transports[this.#rank] });
   }
 
   /** @param {string} reason */
   fail(reason) {
+    if (!this.#attempt) return;
     this.#attempt.opened &&= Date.now(); // However long it lasted, it was no success.
     this.#attempt.fail(reason);
   }
@@ -430,62 +412,48 @@ class Line {
   /** The network is another one. */
   hurry() {
     this.#climbMs = CLIMB_MIN_MS;
-    if (!this.#attempt.over) this.#climb(0);
-    else if (!this.#told) this.#open();
+    if (!this.#attempt?.stop.signal.aborted) this.#climb(0);
+    else if (!this.#told) this.open();
   }
 
   stop() {
-    for (const timer of [this.#waiting, this.#climbing]) clearTimeout(timer);
-    for (const attempt of [this.#attempt, this.#climber]) attempt?.end();
-  }
-
-  #open() {
     clearTimeout(this.#waiting);
-    this.owner.tell({ state: "connecting", transport: this.owner.transports[this.#rank] });
-    return (this.#attempt = this.#try(this.#rank, (reason, retryMs) => this.#failed(reason, retryMs)));
+    clearTimeout(this.#climbing);
+    this.#attempt?.stop.abort();
+    this.#climber?.stop.abort();
   }
 
-  /** @param {number} rank @param {Fail} failed @returns {Attempt} */
+  /** @param {number} rank @param {Fail} failed */
   #try(rank, failed) {
     const kind = this.owner.transports[rank];
-    let close = () => {};
-    /** @type {Attempt} */
-    const attempt = {
-      opened: 0,
-      over: false,
-      fail: (reason, retryMs) => {
-        if (attempt.over) return;
-        attempt.end();
-        failed(reason, retryMs);
-      },
-      end: () => {
-        attempt.over = true;
-        clearTimeout(timer);
-        close();
-      },
+    const stop = new AbortController();
+    const { signal } = stop;
+    /** @type {Fail} */
+    const fail = (reason, retryMs) => {
+      if (signal.aborted) return;
+      stop.abort();
+      failed(reason, retryMs);
     };
-    const { fail } = attempt;
-    const timer = setTimeout(fail, Math.min(HELLO_MS * 2 ** this.#failures, WAIT_MAX_MS), `no answer over ${kind}`);
+    const attempt = { opened: 0, stop, fail };
     /** @param {Item} item */
     const hear = (item) => {
-      if (attempt.over) return;
+      if (signal.aborted) return;
       if (item.fanlight === "bye") return fail(item.reason, item.retry_ms);
-      clearTimeout(timer);
       if (!attempt.opened) this.#opened(attempt, rank);
       this.owner.hear(item);
     };
-    try {
-      close = TRANSPORTS[kind](this.owner, hear, fail);
-    } catch (error) {
-      queueMicrotask(() => fail(String(error)));
-    }
+    const late = () => attempt.opened || fail(`no answer over ${kind}`);
+    setTimeout(late, Math.min(HELLO_MS * 2 ** this.#failures, WAIT_MAX_MS));
+    // Later, so that a transport which the browser does not have fails like any other.
+    const open = async () => signal.aborted || TRANSPORTS[kind](this.owner, hear, fail, signal);
+    Promise.resolve().then(open).catch((error) => fail(String(error)));
     return attempt;
   }
 
   /** @param {Attempt} attempt @param {number} rank */
   #opened(attempt, rank) {
     if (attempt === this.#climber) {
-      this.#attempt.end();
+      this.#attempt?.stop.abort();
       clearTimeout(this.#waiting);
       this.#attempt = attempt;
       this.#climber = undefined;
@@ -494,29 +462,28 @@ class Line {
     attempt.opened = Date.now();
     this.#rank = rank;
     this.#proven = true;
+    if (!this.#climbing) this.#climb(rank);
     this.owner.tell({ state: "open", transport: this.owner.transports[rank] });
-    if (rank && !this.#climbing) this.#climb(rank);
   }
 
   /** @param {string} reason @param {number} [retryMs] */
   #failed(reason, retryMs) {
-    const { opened } = this.#attempt;
+    const opened = this.#attempt?.opened;
     if (opened && Date.now() - opened > STEADY_MS) this.#failures = this.#strikes = 0;
     this.#told = retryMs !== undefined;
     if (!this.#told && this.#strikes++ >= (this.#proven ? STRIKES_MAX : 0)) {
       this.#strikes = 0;
       this.#proven = false;
       this.#rank = (this.#rank + 1) % this.owner.transports.length;
-      if (this.#rank) return void this.#open();
+      if (this.#rank) return this.open();
     }
     const ms = retryMs ?? backoff(this.#failures++);
     const state = navigator.onLine === false ? "offline" : "waiting";
+    this.#waiting = setTimeout(() => this.open(), ms);
     this.owner.tell({ state, retryAt: Date.now() + ms, reason });
-    this.#waiting = setTimeout(() => this.#open(), ms);
   }
 
-  /** Tries the transports from `rank` on that are better than the present one; then later again. */
-  /** @param {number} rank */
+  /** Tries the better transports from `rank` on, beside the present one; then again later. @param {number} rank */
   #climb(rank) {
     clearTimeout(this.#climbing);
     this.#climbing = undefined;
@@ -533,44 +500,39 @@ class Line {
   }
 }
 
-/** Each opens a way in: what comes is heard, its end is a failure. The result closes it. */
-/** @type {Record<Transport, (owner: Subscription, hear: (item: Item) => void, fail: Fail) => () => void>} */
+/** Each opens a way in until the signal; what comes is heard, its end is a failure. */
+/** @type {Record<Transport, (owner: Subscription, hear: (item: Item) => void, fail: Fail, signal: AbortSignal) => unknown>} */
 const TRANSPORTS = {
-  sse(owner, hear, fail) {
+  sse(owner, hear, fail, signal) {
     const source = new EventSource(owner.url("events"));
-    /** @param {string} [fanlight] @returns {(event: MessageEvent) => void} */
-    const read = (fanlight) => ({ data, lastEventId: id }) =>
-      hear({ ...(fanlight && { fanlight }), id, ...JSON.parse(data) });
+    /** @param {object} [kind] @returns {(event: MessageEvent) => void} */
+    const read = (kind) => ({ data, lastEventId: id }) => hear({ ...kind, id, ...JSON.parse(data) });
     source.onmessage = read();
-    for (const name of ["hello", "gap", "hole", "upstream", "checkpoint", "bye"]) {
-      source.addEventListener(`fanlight.${name}`, read(name));
+    for (const fanlight of ["hello", "gap", "hole", "upstream", "checkpoint", "bye"]) {
+      source.addEventListener(`fanlight.${fanlight}`, read({ fanlight }));
     }
     // Not left to reconnect by itself: it would resume from what this stream brought rather than
     // from the position, without backoff, and end for good at the first 502.
     source.onerror = () => fail("the stream broke or was refused");
-    return () => source.close();
+    signal.onabort = () => source.close();
   },
 
-  websocket(owner, hear, fail) {
+  websocket(owner, hear, fail, signal) {
     const url = owner.url("ws");
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url, "fanlight.v1");
     socket.onmessage = ({ data }) => hear(JSON.parse(data));
-    socket.onclose = ({ code, reason }) => fail(`the WebSocket was closed with ${code} ${reason}`);
-    return () => socket.close();
+    socket.onclose = ({ code, reason }) => fail(`the WebSocket was closed: ${code} ${reason}`);
+    signal.onabort = () => socket.close();
   },
 
-  poll(owner, hear, fail) {
-    const stop = new AbortController();
-    (async () => {
-      for (let seconds = 0; ; seconds = POLL_SECONDS) {
-        const items = await owner.poll(seconds, stop.signal);
-        if (!seconds) hear({ fanlight: "hello" });
-        items.forEach(hear);
-        if (items.length !== 1) await pause(POLL_PAUSE_MS);
-      }
-    })().catch((error) => fail(String(error), error.retryMs));
-    return () => stop.abort();
+  async poll(owner, hear, _, signal) {
+    for (let seconds = 0; ; seconds = POLL_SECONDS) {
+      const items = await owner.poll(seconds, signal);
+      if (!seconds) hear({ fanlight: "hello" });
+      items.forEach(hear);
+      if (items.length !== 1) await pause(POLL_PAUSE_MS);
+    }
   },
 };
 
@@ -586,6 +548,16 @@ const backoff = (failures) => Math.random() * Math.min(WAIT_MIN_MS * 2 ** failur
 /** @param {number} ms @returns {Promise<unknown>} */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** @param {unknown} error */
-const report = (error) =>
-  "reportError" in globalThis ? reportError(error) : queueMicrotask(() => { throw error; });
+/**
+ * The page's exceptions are reported, and stop nothing.
+ * @template T
+ * @param {((item: T) => void) | undefined} callback
+ * @param {T} item
+ */
+const call = (callback, item) => {
+  try {
+    callback?.(item);
+  } catch (error) {
+    reportError(error);
+  }
+};

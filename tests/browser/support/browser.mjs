@@ -16,12 +16,16 @@ const CHROMIUM_FLAGS = [
 ];
 const COMPLAINTS_MAX = 1_000;
 
-/** Chromium, headless. The caller closes it. @param {string[]} [flags] further flags @returns {Promise<Browser>} */
-export async function chromium(flags = []) {
+/**
+ * Chromium, headless. The caller closes it.
+ * @param {import("playwright-core").LaunchOptions} [options]
+ * @returns {Promise<Browser>}
+ */
+export async function chromium(options = {}) {
   const executablePath = installed("chromium", "chromium-browser", "google-chrome");
   if (!executablePath) throw new Error("there is no Chromium here; tests/browser/run installs it");
   const playwright = await import("playwright-core");
-  return playwright.chromium.launch({ executablePath, args: [...CHROMIUM_FLAGS, ...flags] });
+  return playwright.chromium.launch({ executablePath, args: CHROMIUM_FLAGS, ...options });
 }
 
 /** Firefox, headless; undefined where it is not installed. The caller closes it. */

@@ -10,13 +10,13 @@ import { connect } from "node:net";
 /** @typedef {import("node:net").Socket} Socket */
 
 /**
- * Set at any time; a fault concerns what comes after, but for `stalled`, which concerns all.
+ * Set at any time; a fault concerns what comes after, but for `stalls`, which concerns all.
  * @typedef {object} Faults
  * @property {number} bufferBytes hold bodies back until so many bytes or their end; 0 is off
  * @property {number} delayMs wait so long before a request is passed on
  * @property {"pass" | "refuse" | "hang"} websocket what becomes of upgrades: 403, or no answer
  * @property {(path: string) => number | undefined} refuse the status a path is answered with
- * @property {boolean} stalled connections stay open and nothing goes to the browser any more
+ * @property {(path: string) => boolean} stalls connections stay open and nothing goes to the browser any more
  */
 
 /** @typedef {{ method: string, url: string, status: number }} Passed */
@@ -25,7 +25,7 @@ const LOG_MAX = 10_000;
 
 export class Proxy {
   /** @type {Faults} */
-  faults = { bufferBytes: 0, delayMs: 0, websocket: "pass", refuse: () => undefined, stalled: false };
+  faults = { bufferBytes: 0, delayMs: 0, websocket: "pass", refuse: () => undefined, stalls: () => false };
   /**
    * Files and pages of its own, by path. They come before the broker's.
    * @type {Map<string, { type: string, body: string | Buffer, headers?: Record<string, string> }>}
@@ -120,7 +120,7 @@ export class Proxy {
     answer.once("close", () => passed.destroy());
     passed.once("response", (response) => {
       this.#note(asked, response.statusCode ?? 0);
-      this.#body(response, answer);
+      this.#body(path, response, answer);
     });
     asked.pipe(passed);
   }
@@ -132,20 +132,22 @@ export class Proxy {
     answer.end(`refused with ${status}\n`);
   }
 
-  /** @param {Request} response @param {Response} answer */
-  #body(response, answer) {
+  /** @param {string} path @param {Request} response @param {Response} answer */
+  #body(path, response, answer) {
     const { bufferBytes } = this.faults;
+    const stalled = () => this.faults.stalls(path);
     const { connection: _, "keep-alive": __, "transfer-encoding": ___, ...headers } = response.headers;
     /** @type {Buffer[]} */
     let held = [];
     let open = bufferBytes === 0;
     const begin = () => {
+      if (answer.headersSent) return;
       answer.writeHead(response.statusCode ?? 502, headers);
       answer.flushHeaders();
     };
-    if (open && !this.faults.stalled) begin();
+    if (open && !stalled()) begin();
     response.on("data", (/** @type {Buffer} */ chunk) => {
-      if (this.faults.stalled) return;
+      if (stalled()) return;
       if (!open) {
         held.push(chunk);
         open = held.reduce((sum, { length }) => sum + length, 0) >= bufferBytes;
@@ -155,11 +157,12 @@ export class Proxy {
         held = [];
         return;
       }
+      begin();
       answer.write(chunk);
     });
     response.once("end", () => {
-      if (this.faults.stalled) return;
-      if (!open) begin();
+      if (stalled()) return;
+      begin();
       for (const earlier of held) answer.write(earlier);
       answer.end();
     });
@@ -168,8 +171,9 @@ export class Proxy {
 
   /** @param {Request} asked @param {Socket} socket @param {Buffer} head */
   #upgrade(asked, socket, head) {
+    const path = (asked.url ?? "").split("?")[0];
     if (this.faults.websocket === "hang") return;
-    const refused = this.faults.websocket === "refuse" ? 403 : this.faults.refuse((asked.url ?? "").split("?")[0]);
+    const refused = this.faults.websocket === "refuse" ? 403 : this.faults.refuse(path);
     if (refused !== undefined) {
       this.#note(asked, refused);
       socket.end(`HTTP/1.1 ${refused} Refused\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`);
@@ -186,11 +190,11 @@ export class Proxy {
       broker.write(head);
       socket.pipe(broker);
       broker.on("data", (chunk) => {
-        if (!this.faults.stalled) socket.write(chunk);
+        if (!this.faults.stalls(path)) socket.write(chunk);
       });
     });
     broker.once("error", () => socket.end("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
-    broker.once("close", () => this.faults.stalled || socket.destroy());
+    broker.once("close", () => this.faults.stalls(path) || socket.destroy());
     socket.once("close", () => broker.destroy());
   }
 }
