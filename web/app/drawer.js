@@ -5,7 +5,7 @@ import { copies, h } from "./dom.js";
 import { quoted } from "./filter.js";
 import { ago, bytes, count, dateTime, duration } from "./format.js";
 import { asNumber, json, pathText } from "./json.js";
-import { shellWord } from "./quote.js";
+import { shell } from "./quote.js";
 import { plotLink } from "./series.js";
 import { tryLink } from "./subscription.js";
 
@@ -87,7 +87,7 @@ export class Drawer {
         copies(h("button", { type: "button" }, "Copy JSON"), () => whole),
         copies(h("button", { type: "button" }, "Copy as curl"), () => curl(base, row)),
         copies(h("button", { type: "button" }, "Copy link"), () => `${base}${link("events", { id: row.id })}`),
-        h("a", { class: "button", href: tryLink({ position: row.id }) }, "Replay from here")),
+        h("a", { class: "button", href: tryLink({ position: row.id, run: true }) }, "Replay from here")),
       ...this.#data(row),
     ];
   }
@@ -131,7 +131,7 @@ function curl(base, row) {
   const at = row.id.lastIndexOf("-");
   const before = `${row.id.slice(0, at)}-${BigInt(row.id.slice(at + 1)) - 1n}`;
   const query = new URLSearchParams({ after: before, name: row.name, limit: "1", timeout: "0" });
-  return `curl ${shellWord(`${base}poll?${query}`)}`;
+  return `curl ${shell(`${base}poll?${query}`)}`;
 }
 
 /** @param {string} text */
