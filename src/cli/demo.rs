@@ -51,6 +51,7 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
     serve(&loaded, |broker, cloud| {
         let url = format!("http://{}", reachable(broker.addr()));
         let cloud = cloud.map(Simulator::url).unwrap_or_default();
+        tracing::info!(url = cloud, "simulated cloud");
         super::print(&format!(
             "Fanlight is running with simulated devices.\n\n  \
              In a browser    {url}/\n  \
