@@ -41,7 +41,9 @@ export class Entry {
   #name = h("a", { class: "mono" });
   #value = h("span", { class: "mono device-value" });
   #toggle;
-  #details;
+  /** Made when it is first opened: most never are.
+   * @type {HTMLTableRowElement | null} */
+  #details = null;
   #facts = h("p", { class: "muted" });
   #names = h("tbody");
 
@@ -50,17 +52,10 @@ export class Entry {
     this.#device = device;
     this.#id = `device-${device.id.replace(/[^\w-]/g, "_")}`;
     this.#toggle = h("button", {
-      type: "button", class: "quiet device-toggle", "aria-expanded": "false", "aria-controls": `${this.#id}-more`,
+      type: "button", class: "quiet device-toggle", "aria-expanded": "false",
       "aria-label": `Details of ${device.id}`, onclick: () => this.#turn(),
     }, h("span", { "aria-hidden": "true" }, "▸"));
     const copy = copies(h("button", { type: "button", class: "quiet device-copy", "aria-describedby": this.#id }, "Copy"), () => device.id);
-    const names = h("table", { class: "device-names" },
-      h("caption", { class: "unseen" }, `Newest value of each event name of ${device.id}`),
-      h("thead", null, h("tr", null, ...["Event", "Newest value", "When", "Events"].map((text, i) =>
-        h("th", { scope: "col", class: i === 3 ? "number" : null }, text)))),
-      this.#names);
-    this.#details = h("tr", { id: `${this.#id}-more`, class: "device-more", role: "row", hidden: true },
-      h("td", { colspan: 5, role: "cell" }, this.#facts, names));
     const cell = (/** @type {string} */ kind, /** @type {import("./dom.js").Child[]} */ ...children) =>
       h("td", { class: `device-${kind}`, role: "cell" }, ...children);
     this.row = h("tr", { class: "device", role: "row" },
@@ -74,7 +69,7 @@ export class Entry {
 
   /** The elements, in order. */
   get elements() {
-    return [this.row, this.#details];
+    return this.#details ? [this.row, this.#details] : [this.row];
   }
 
   /**
@@ -90,7 +85,7 @@ export class Entry {
       this.#state.title = TONES[state].title;
     }
     const isKnown = Number.isFinite(device.lastAt);
-    setText(this.#last, isKnown ? ago(clock.now - device.lastAt) : "unknown");
+    setText(this.#last, isKnown ? agoWhole(clock.now - device.lastAt) : "unknown");
     setText(this.#since, state === "silent" ? `usually within ${duration(device.usual)}` : "");
     this.#drawRate(clock.now, since);
     if (this.#version === device.version) return;
@@ -131,8 +126,23 @@ export class Entry {
   #turn() {
     this.#open = !this.#open;
     this.#toggle.setAttribute("aria-expanded", String(this.#open));
-    this.#details.hidden = !this.#open;
-    if (this.#open) this.#drawDetails();
+    if (this.#open) {
+      this.#details ??= this.#makeDetails();
+      this.row.after(this.#details);
+      this.#drawDetails();
+    }
+    if (this.#details) this.#details.hidden = !this.#open;
+  }
+
+  #makeDetails() {
+    const names = h("table", { class: "device-names" },
+      h("caption", { class: "unseen" }, `Newest value of each event name of ${this.#device.id}`),
+      h("thead", null, h("tr", null, ...["Event", "Newest value", "When", "Events"].map((text, i) =>
+        h("th", { scope: "col", class: i === 3 ? "number" : null }, text)))),
+      this.#names);
+    this.#toggle.setAttribute("aria-controls", `${this.#id}-more`);
+    return h("tr", { id: `${this.#id}-more`, class: "device-more", role: "row" },
+      h("td", { colspan: 5, role: "cell" }, this.#facts, names));
   }
 
   #drawDetails() {
@@ -155,6 +165,12 @@ export class Entry {
     if (at >= 0) [...this.#names.querySelectorAll("a")].find((one) => one.getAttribute("href") === href)?.focus();
   }
 }
+
+/**
+ * In whole seconds: a text that changes more often cannot be read, and costs.
+ * @param {number} ms
+ */
+const agoWhole = (ms) => (ms < 1_500 || ms >= 10_000 ? ago(ms) : `${Math.round(ms / 1_000)} s ago`);
 
 /**
  * Where the events of a device are, or those of one name.
