@@ -138,22 +138,26 @@ impl Body for HandoverBody {
     }
 }
 
-/// A socket that catches what hyper writes after a session was offered.
+/// A socket that catches what hyper writes after a session was offered. hyper first reads
+/// what was read before it had the socket.
 #[derive(Debug)]
 pub struct HandoverIo<S> {
     inner: S,
+    /// Read already, and not yet given to hyper.
+    ahead: Bytes,
     handover: Arc<Handover>,
 }
 
 impl<S> HandoverIo<S> {
-    /// Passes everything on to `inner` until `handover` has an offer.
-    pub fn new(inner: S, handover: Arc<Handover>) -> HandoverIo<S> {
-        HandoverIo { inner, handover }
+    /// Passes everything on to `inner` until `handover` has an offer. `ahead` was read from
+    /// `inner` already.
+    pub fn new(inner: S, ahead: Bytes, handover: Arc<Handover>) -> HandoverIo<S> {
+        HandoverIo { inner, ahead, handover }
     }
 
-    /// The socket itself.
-    pub fn into_inner(self) -> S {
-        self.inner
+    /// The socket itself, and what of `ahead` hyper has not taken.
+    pub fn into_parts(self) -> (S, Bytes) {
+        (self.inner, self.ahead)
     }
 }
 
@@ -163,7 +167,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for HandoverIo<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(context, buffer);
+        }
+        let taken = buffer.remaining().min(self.ahead.len());
+        buffer.put_slice(&self.ahead[..taken]);
+        // Dropped once it is empty: a view of nothing would hold all of it.
+        self.ahead =
+            if taken < self.ahead.len() { self.ahead.slice(taken..) } else { Bytes::new() };
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -259,11 +271,12 @@ mod tests {
     /// hyper on one end of a pipe, answering with a session, or upgrading to one.
     fn serve(
         io: DuplexStream,
+        ahead: Bytes,
         is_upgrade: bool,
     ) -> (Arc<Handover>, impl Future<Output = Option<(Offer, DuplexStream, Bytes)>> + use<>) {
         let handover = Arc::new(Handover::default());
         let (offering, ready) = (handover.clone(), handover.clone());
-        let io = TokioIo::new(HandoverIo::new(io, handover.clone()));
+        let io = TokioIo::new(HandoverIo::new(io, ahead, handover.clone()));
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let framing = match request.version() {
                 http::Version::HTTP_11 => Framing::Chunked,
@@ -291,7 +304,8 @@ mod tests {
             .await;
             let offer = ready.take()?;
             let parts = serving.into_parts();
-            Some((offer, parts.io.into_inner().into_inner(), parts.read_buf))
+            let (io, unread) = parts.io.into_inner().into_parts();
+            Some((offer, io, [&parts.read_buf[..], &unread[..]].concat().into()))
         };
         (handover, taken)
     }
@@ -299,7 +313,7 @@ mod tests {
     /// The head as it was caught, and what was sent past it.
     async fn caught(version: &str, is_upgrade: bool, pipe_bytes: usize) -> (String, Framing) {
         let (mut near, far) = tokio::io::duplex(pipe_bytes);
-        let (_, taken) = serve(far, is_upgrade);
+        let (_, taken) = serve(far, Bytes::new(), is_upgrade);
         let taken = tokio::spawn(taken);
         let upgrade = if is_upgrade { "Connection: upgrade\r\nUpgrade: websocket\r\n" } else { "" };
         let request = format!("GET / HTTP/{version}\r\nHost: x\r\n{upgrade}\r\n");
@@ -338,7 +352,7 @@ mod tests {
     #[tokio::test]
     async fn answers_before_the_stream_are_sent_by_hyper() {
         let (mut near, far) = tokio::io::duplex(4096);
-        let (_, taken) = serve(far, false);
+        let (_, taken) = serve(far, Bytes::new(), false);
         let taken = tokio::spawn(taken);
         let both = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
         near.write_all(both.as_bytes()).await.unwrap();
@@ -353,16 +367,33 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_ahead_goes_along() {
         let (mut near, far) = tokio::io::duplex(4096);
-        let (_, taken) = serve(far, false);
+        let (_, taken) = serve(far, Bytes::new(), false);
         near.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nwhat follows").await.unwrap();
         let (_, _, read_ahead) = taken.await.unwrap();
         assert_eq!(read_ahead, "what follows");
     }
 
+    /// However little of it hyper takes at a time.
+    #[tokio::test]
+    async fn what_was_read_before_hyper_comes_first() {
+        let (mut near, far) = tokio::io::duplex(4096);
+        let (_, taken) = serve(far, "GET / HTTP/1.1\r\nHo".into(), false);
+        near.write_all(b"st: x\r\n\r\nwhat follows").await.unwrap();
+        let (offer, _, read_ahead) = taken.await.unwrap();
+        assert!(offer.head.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        assert_eq!(read_ahead, "what follows");
+
+        let (_near, far) = tokio::io::duplex(4096);
+        let mut io = HandoverIo::new(far, "abcde".into(), Arc::new(Handover::default()));
+        let mut taken = [0; 2];
+        io.read_exact(&mut taken).await.unwrap();
+        assert_eq!((&taken, io.into_parts().1), (b"ab", "cde".into()));
+    }
+
     #[tokio::test]
     async fn an_answer_without_a_body_offers_nothing() {
         let (mut near, far) = tokio::io::duplex(4096);
-        let (handover, taken) = serve(far, false);
+        let (handover, taken) = serve(far, Bytes::new(), false);
         let taken = tokio::spawn(taken);
         near.write_all(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut head = String::new();

@@ -66,6 +66,10 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between the kernel's own questions to a silent peer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Bytes that wake a connection are read this far, outside of HTTP. A request of a program
+/// fits; of a longer one HTTP reads the rest.
+const FIRST_READ_BYTES_MAX: usize = 2 << 10;
+
 /// What a request knows of its connection.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
@@ -160,32 +164,51 @@ pub(super) async fn run(
             shutdown.spawn_held(async move {
                 // HTTP takes some 15 KiB for each connection. In a storm of them most are
                 // yet to say something, and until then they take next to nothing.
-                let Some(header_timeout) = begins(&io, &config, &ending).await else { return };
-                let config = Config { header_timeout, ..config };
+                let Some(begun) = begins(io.get_ref(), &config, &ending).await else { return };
+                let config = Config { header_timeout: begun.time_left, ..config };
+                let io = HandoverIo::new(io, begun.bytes, connection.handover.clone());
                 Box::pin(serve(io, connection, place, router, exits, config, ending)).await;
             });
         }
     }
 }
 
-/// Waits for the first byte of a request. Returns the time left for the rest of its head.
-async fn begins(
-    io: &StallGuard<TcpStream>,
-    config: &Config,
-    shutdown: &Shutdown,
-) -> Option<Duration> {
+/// The beginning of a request.
+struct Begun {
+    /// What was read of it: at least a byte.
+    bytes: Bytes,
+    /// Time left for the rest of its head.
+    time_left: Duration,
+}
+
+/// Reads what comes first. None if nothing comes in time, or ever.
+async fn begins(stream: &TcpStream, config: &Config, shutdown: &Shutdown) -> Option<Begun> {
     let accepted = Instant::now();
-    tokio::select! {
-        begun = tokio::time::timeout(config.header_timeout, io.get_ref().readable()) => {
-            begun.ok()?.ok()?;
-        }
+    let bytes = tokio::select! {
+        bytes = tokio::time::timeout(config.header_timeout, first_bytes(stream)) => bytes.ok()?.ok()?,
         () = shutdown.finishing() => return None,
+    };
+    let time_left = config.header_timeout.saturating_sub(accepted.elapsed());
+    (!bytes.is_empty()).then_some(Begun { bytes, time_left })
+}
+
+/// Reads, and does not ask whether there is something to read: tokio takes a socket that
+/// was just accepted for readable until a read has found nothing.
+async fn first_bytes(stream: &TcpStream) -> io::Result<Bytes> {
+    loop {
+        stream.readable().await?;
+        // On the stack, so that a connection that waits holds none of it.
+        let mut buffer = [0; FIRST_READ_BYTES_MAX];
+        match stream.try_read(&mut buffer) {
+            Ok(read) => return Ok(Bytes::copy_from_slice(&buffer[..read])),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
-    Some(config.header_timeout.saturating_sub(accepted.elapsed()))
 }
 
 async fn serve(
-    io: StallGuard<TcpStream>,
+    io: HandoverIo<StallGuard<TcpStream>>,
     connection: Connection,
     place: Place,
     router: Router,
@@ -195,7 +218,6 @@ async fn serve(
 ) {
     let address = connection.peer.addr;
     let handover = connection.handover.clone();
-    let io = TokioIo::new(HandoverIo::new(io, handover.clone()));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         // On the heap, so that the connection can be taken apart.
@@ -205,7 +227,7 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(config.header_timeout)
         .max_buf_size(config.header_bytes_max)
-        .serve_connection(io, service);
+        .serve_connection(TokioIo::new(io), service);
     let mut finishing = pin!(shutdown.finishing());
     let mut is_finishing = false;
     let ended = poll_fn(|context| {
@@ -226,8 +248,11 @@ async fn serve(
     }
     let Some(offer) = handover.take() else { return };
     let parts = serving.into_parts();
-    let io = parts.io.into_inner().into_inner();
-    leave_http(io, offer, parts.read_buf, place, exits).await;
+    let (io, unread) = parts.io.into_inner().into_parts();
+    // Copied, since a view of nothing at all would hold hyper's whole buffer.
+    let read_ahead = Bytes::from([&parts.read_buf[..], &unread[..]].concat());
+    drop(parts.read_buf);
+    leave_http(io, offer, read_ahead, place, exits).await;
 }
 
 /// Brings a session and its socket to what will drive it.
@@ -258,4 +283,56 @@ fn is_about_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    const CONFIG: Config = Config {
+        header_timeout: Duration::from_secs(5),
+        header_bytes_max: 16 << 10,
+        write_stall: Duration::from_secs(20),
+        send_buffer_bytes: 32 << 10,
+    };
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), &CONFIG).unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    /// A client that has said nothing yet is not HTTP's business.
+    #[tokio::test]
+    async fn a_connection_begins_with_its_first_byte() {
+        let (mut near, far) = pair().await;
+        let shutdown = Shutdown::new();
+        let mut begun = pin!(begins(&far, &CONFIG, &shutdown));
+        // The second time it has been looked at whether there is something to read.
+        for _ in 0..2 {
+            let pending = poll_fn(|context| Poll::Ready(begun.as_mut().poll(context).is_pending()));
+            assert!(pending.await);
+            tokio::task::yield_now().await;
+        }
+        near.write_all(b"G").await.unwrap();
+        let begun = begun.await.unwrap();
+        assert_eq!(begun.bytes, "G");
+        assert!(begun.time_left <= CONFIG.header_timeout);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_unheard_does_not_begin() {
+        let (near, far) = pair().await;
+        drop(near);
+        assert!(begins(&far, &CONFIG, &Shutdown::new()).await.is_none());
+        let (_near, far) = pair().await;
+        let shutdown = Shutdown::new();
+        tokio::join!(shutdown.run(Duration::ZERO, || ()), async {
+            assert!(begins(&far, &CONFIG, &shutdown).await.is_none());
+        });
+    }
 }
