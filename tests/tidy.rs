@@ -126,6 +126,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "clap_complete",
             "clap_mangen",
             "fastrand",
+            "reqwest",
             "serde_json",
             "thiserror",
             "tokio",

@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod demo;
 mod documents;
+mod healthcheck;
 mod serve;
 pub mod settings;
 mod simulate;
@@ -64,6 +65,7 @@ pub fn command() -> Command {
         .subcommand(simulate::command())
         .subcommand(check::command())
         .subcommand(bench::command())
+        .subcommand(healthcheck::command())
         .subcommand(documents::completions())
         .subcommand(documents::man())
 }
@@ -76,6 +78,7 @@ pub fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failur
         Some(("simulate", matches)) => simulate::run(matches),
         Some(("check", matches)) => check::run(matches, environment),
         Some(("bench", matches)) => bench::run(matches),
+        Some(("healthcheck", matches)) => healthcheck::run(matches, environment),
         Some(("completions", matches)) => documents::print_completions(matches),
         Some(("man", _)) => documents::print_man(),
         _ => Err(Failure::Usage("no such command; see fanlight --help".to_owned())),

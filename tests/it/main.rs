@@ -25,4 +25,5 @@ mod upstream;
 mod admin;
 mod bench;
 mod cli;
+mod healthcheck;
 mod load;
