@@ -16,7 +16,7 @@ COPY . .
 RUN mkdir /manifests \
     && find . '(' -name Cargo.toml -o -name Cargo.lock ')' -exec cp --parents '{}' /manifests ';' \
     && find src/main.rs src/lib.rs benches -maxdepth 2 -name '*.rs' -exec cp --parents '{}' /manifests ';' \
-    && find /manifests -name '*.rs' -exec sh -c 'echo "fn main() {}" >"$1"' sh '{}' ';' \
+    && find /manifests -name '*.rs' -exec sh -c 'echo "fn main() { }" >"$1"' sh '{}' ';' \
     && : >/manifests/src/lib.rs
 
 # === The program ===
