@@ -182,7 +182,8 @@ def compose(image):
     names(services, image)
     for ignored in ("/.env", "/secrets/"):
         check(ignored in (ROOT / ".gitignore").read_text().split(), f".gitignore: {ignored}")
-    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+    asked = ["docker", "compose", "version"]
+    if shutil.which("docker") and subprocess.run(asked, capture_output=True).returncode == 0:
         for profile in ("serve", "demo"):
             asked = ["docker", "compose", "--profile", profile, "config", "--quiet"]
             answer = subprocess.run(asked, cwd=ROOT, text=True, capture_output=True)
