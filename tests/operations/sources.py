@@ -20,7 +20,7 @@ class Problems:
 
     def check(self, is_right, text):
         """Notes `text` where something is not right. Returns whether it is."""
-        if not is_right:
+        if not is_right and text not in self.found:
             self.found.append(text)
         return bool(is_right)
 
