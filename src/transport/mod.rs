@@ -5,6 +5,7 @@
 
 mod account;
 mod batch;
+pub mod parameter;
 pub mod poll;
 pub mod request;
 mod session;

@@ -14,59 +14,9 @@ use crate::model::{
     resume::{Requested, Since, Start},
 };
 
-/// Which parameters a route knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// `/events`.
-    Events,
-    /// `/ws`.
-    WebSocket,
-    /// `/poll`.
-    Poll,
-    /// `/last`.
-    Last,
-}
+use super::parameter::{self, Parameter, Values};
 
-impl Route {
-    fn parameters(self) -> &'static [&'static str] {
-        match self {
-            Route::Events => &[
-                "prefix",
-                "name",
-                "device",
-                "last_event_id",
-                "since",
-                "snapshot",
-                "control",
-                "limit",
-                "format",
-            ],
-            Route::WebSocket => &[
-                "prefix",
-                "name",
-                "device",
-                "last_event_id",
-                "since",
-                "snapshot",
-                "control",
-                "limit",
-            ],
-            Route::Poll => &[
-                "prefix",
-                "name",
-                "device",
-                "after",
-                "last_event_id",
-                "since",
-                "snapshot",
-                "control",
-                "limit",
-                "timeout",
-            ],
-            Route::Last => &["prefix", "name", "device"],
-        }
-    }
-}
+pub use super::parameter::Route;
 
 /// A client's wishes, checked.
 #[derive(Clone, Debug)]
@@ -120,12 +70,14 @@ impl Request {
         query: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Request, InvalidParameter> {
-        let mut fields = Fields::collect(route, query.unwrap_or_default())?;
-        let filter = Filter::new(fields.all("prefix"), fields.all("name"), fields.all("device"))
+        let fields = Fields::collect(route, query.unwrap_or_default())?;
+        let [prefixes, names, devices] =
+            [&parameter::PREFIX, &parameter::NAME, &parameter::DEVICE].map(|part| fields.all(part));
+        let filter = Filter::new(prefixes, names, devices)
             .map_err(|error| InvalidParameter(error.to_string()))?;
-        let after = fields.one("after")?;
-        let requested = fields.last("last_event_id");
-        let since = fields.one("since")?.map(|text| parse_since(&text)).transpose()?;
+        let after = fields.one(&parameter::AFTER)?;
+        let requested = fields.last(&parameter::LAST_EVENT_ID);
+        let since = fields.one(&parameter::SINCE)?.map(|text| parse_since(&text)).transpose()?;
         // An empty id is what a client has that never saw one.
         let header = headers.get("last-event-id").map(http::HeaderValue::as_bytes);
         let requested = header
@@ -138,18 +90,18 @@ impl Request {
             (None, Some(since)) => Start::Since(since),
             (None, None) => Start::Live,
         };
-        let format = match fields.choice("format", &["message", "particle"])? {
+        let format = match fields.choice(&parameter::FORMAT)? {
             Some("particle") => Format::Particle,
             _ => Format::Message,
         };
         Ok(Request {
             filter,
             start,
-            snapshot: fields.choice("snapshot", &["true", "false"])? == Some("true"),
-            control: fields.choice("control", &["on", "off"])? != Some("off"),
-            limit: fields.number("limit", 1, u64::MAX)?,
+            snapshot: fields.choice(&parameter::SNAPSHOT)? == Some("true"),
+            control: fields.choice(&parameter::CONTROL)? != Some("off"),
+            limit: fields.number(&parameter::LIMIT)?,
             format,
-            timeout: fields.number("timeout", 0, 3600)?.map(Duration::from_secs),
+            timeout: fields.number(&parameter::TIMEOUT)?.map(Duration::from_secs),
         })
     }
 }
@@ -168,78 +120,79 @@ impl Request {
     }
 }
 
-/// The query's fields, each name known to the route.
+/// The query's fields, each known to the route.
 struct Fields<'a> {
-    fields: Vec<(&'static str, Cow<'a, str>)>,
+    fields: Vec<(&'static Parameter, Cow<'a, str>)>,
 }
 
 impl<'a> Fields<'a> {
     fn collect(route: Route, query: &'a str) -> Result<Fields<'a>, InvalidParameter> {
-        let known = route.parameters();
         let mut fields = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            // The widespread EventSource polyfill spells it so.
-            let name = if name == "lastEventId" { Cow::Borrowed("last_event_id") } else { name };
-            let Some(name) = known.iter().find(|known| **known == name) else {
+            let Some(parameter) = route.parameters().find(|known| known.is_called(&name)) else {
+                let known: Vec<&str> = route.parameters().map(|known| known.name).collect();
                 return Err(InvalidParameter(format!(
                     "unknown parameter `{}`; known here are {}",
                     shown(&name),
                     known.join(", ")
                 )));
             };
-            fields.push((*name, value));
+            fields.push((parameter, value));
         }
         Ok(Fields { fields })
     }
 
+    fn values(
+        &self,
+        parameter: &Parameter,
+    ) -> impl DoubleEndedIterator<Item = &Cow<'a, str>> + use<'_, 'a> {
+        let name = parameter.name;
+        self.fields.iter().filter(move |(field, _)| field.name == name).map(|(_, value)| value)
+    }
+
     /// Every value of a parameter that may be repeated.
-    fn all(&mut self, name: &str) -> Vec<String> {
-        let values = self.fields.iter().filter(|(field, _)| *field == name);
+    fn all(&self, parameter: &Parameter) -> Vec<String> {
         // One over the bound is enough to be refused with the right words.
-        values.take(VALUES_MAX + 1).map(|(_, value)| value.clone().into_owned()).collect()
+        let values = self.values(parameter).take(VALUES_MAX + 1);
+        values.map(|value| value.clone().into_owned()).collect()
     }
 
     /// The value of a parameter that may be given once.
-    fn one(&self, name: &'static str) -> Result<Option<String>, InvalidParameter> {
-        let mut values = self.fields.iter().filter(|(field, _)| *field == name);
-        let value = values.next().map(|(_, value)| value.clone().into_owned());
+    fn one(&self, parameter: &Parameter) -> Result<Option<String>, InvalidParameter> {
+        let mut values = self.values(parameter);
+        let value = values.next().map(|value| value.clone().into_owned());
         match values.next() {
-            Some(_) => Err(InvalidParameter(format!("`{name}` is given more than once"))),
+            Some(_) => {
+                Err(InvalidParameter(format!("`{}` is given more than once", parameter.name)))
+            }
             None => Ok(value),
         }
     }
 
     /// The last value of a parameter that is not empty. Clients that cannot set headers
     /// add the id they have got to an address that may hold an older one.
-    fn last(&self, name: &'static str) -> Option<String> {
-        let mut values =
-            self.fields.iter().filter(|(field, value)| *field == name && !value.is_empty());
-        values.next_back().map(|(_, value)| value.clone().into_owned())
+    fn last(&self, parameter: &Parameter) -> Option<String> {
+        let mut values = self.values(parameter).filter(|value| !value.is_empty());
+        values.next_back().map(|value| value.clone().into_owned())
     }
 
-    fn choice(
-        &self,
-        name: &'static str,
-        choices: &[&'static str],
-    ) -> Result<Option<&'static str>, InvalidParameter> {
-        let Some(value) = self.one(name)? else { return Ok(None) };
+    fn choice(&self, parameter: &Parameter) -> Result<Option<&'static str>, InvalidParameter> {
+        let Values::Choice { choices, .. } = parameter.values else { return Ok(None) };
+        let Some(value) = self.one(parameter)? else { return Ok(None) };
         let choice = choices.iter().copied().find(|choice| *choice == value);
         choice.map(Some).ok_or_else(|| {
             InvalidParameter(format!(
-                "`{name}` is `{}`; allowed are {}",
+                "`{}` is `{}`; allowed are {}",
+                parameter.name,
                 shown(&value),
                 choices.join(", ")
             ))
         })
     }
 
-    fn number(
-        &self,
-        name: &'static str,
-        min: u64,
-        max: u64,
-    ) -> Result<Option<u64>, InvalidParameter> {
-        let Some(value) = self.one(name)? else { return Ok(None) };
+    fn number(&self, parameter: &Parameter) -> Result<Option<u64>, InvalidParameter> {
+        let Values::Number { min, max, .. } = parameter.values else { return Ok(None) };
+        let Some(value) = self.one(parameter)? else { return Ok(None) };
         let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.then(|| value.parse().ok()).flatten();
         number.filter(|number| (min..=max).contains(number)).map(Some).ok_or_else(|| {
@@ -248,7 +201,11 @@ impl<'a> Fields<'a> {
             } else {
                 format!("a whole number from {min} to {max}")
             };
-            InvalidParameter(format!("`{name}` is `{}`; it must be {range}", shown(&value)))
+            InvalidParameter(format!(
+                "`{}` is `{}`; it must be {range}",
+                parameter.name,
+                shown(&value)
+            ))
         })
     }
 }
