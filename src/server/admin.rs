@@ -18,7 +18,7 @@ use crate::{
 use super::{App, error::Error};
 
 /// Subscribers that `/status` names: the ones furthest behind.
-const SLOWEST_SHOWN: usize = 10;
+pub(super) const SLOWEST_SHOWN: usize = 10;
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(app): State<App>) -> Response {

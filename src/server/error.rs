@@ -8,10 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{
     model::{CloseReason, json::Object},
-    transport::request::InvalidParameter,
+    transport::request::{InvalidParameter, Request, Route},
 };
 
 /// A request that is not served as asked.
@@ -90,20 +91,101 @@ impl Error {
 
     /// Status and name.
     fn row(&self) -> (StatusCode, &'static str) {
+    /// Status, name, and when it happens.
+    fn row(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Error::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter"),
-            Error::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
-            Error::MethodNotAllowed { .. } => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
+            Error::InvalidParameter(_) => (
+                StatusCode::BAD_REQUEST,
+                "invalid_parameter",
+                "A parameter cannot be understood; the text names it and says what is allowed",
+            ),
+            Error::ForeignOrigin { .. } => (
+                StatusCode::FORBIDDEN,
+                "foreign_origin",
+                "Asked for by a web page of another origin",
+            ),
+            Error::NotFound { .. } => {
+                (StatusCode::NOT_FOUND, "not_found", "There is nothing at that path")
             }
-            Error::UpgradeRequired { .. } => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
-            Error::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, "foreign_origin"),
-            Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, "full"),
-            Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
-            Error::Closing { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shutdown"),
-            Error::NotReady { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
-            Error::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Error::MethodNotAllowed { .. } => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Another method than GET or HEAD",
+            ),
+            Error::UpgradeRequired { .. } => (
+                StatusCode::UPGRADE_REQUIRED,
+                "upgrade_required",
+                "Asked for without a WebSocket handshake",
+            ),
+            Error::TooMany { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_connections",
+                "The client's address has as many connections as it may",
+            ),
+            Error::Internal => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", "A bug of the broker")
+            }
+            Error::Full { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "full",
+                "The broker has as many connections as it may",
+            ),
+            Error::Closing { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "shutdown", "The broker is shutting down")
+            }
+            Error::NotReady { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_ready",
+                "The upstream has been away for too long",
+            ),
         }
+    }
+
+    /// The status it is answered with.
+    pub(super) fn status(&self) -> StatusCode {
+        self.row().0
+    }
+
+    /// Its name, for programs.
+    pub(super) fn name(&self) -> &'static str {
+        self.row().1
+    }
+
+    /// When it happens, for people.
+    pub(super) fn when(&self) -> &'static str {
+        self.row().2
+    }
+
+    /// The body.
+    pub(super) fn body(&self) -> String {
+        Object::new()
+            .text("error", self.name())
+            .text("error_description", &self.to_string())
+            .finish()
+    }
+
+    /// One of each, by status: what the descriptions of the interface show.
+    pub(super) fn samples() -> [Error; 10] {
+        let invalid = Request::parse(Route::Poll, Some("limit=0"), &HeaderMap::new());
+        [
+            invalid.map_or_else(Error::InvalidParameter, |_| Error::Internal),
+            Error::ForeignOrigin { origin: "https://elsewhere.example".to_owned() },
+            Error::NotFound { path: "/event".to_owned() },
+            Error::MethodNotAllowed { method: "POST".to_owned() },
+            Error::UpgradeRequired {
+                detail: "WebSocket protocol error: No \"Connection: upgrade\" header".to_owned(),
+            },
+            Error::TooMany { retry_secs: 31 },
+            Error::Internal,
+            Error::Full { retry_secs: 16 },
+            Error::Closing { retry_secs: 8 },
+            Error::NotReady {
+                reason:
+                    "the upstream has not been live for 75 s and server.ready_after allows 60 s; \
+                         it is unauthorized: the cloud refused the access token"
+                        .to_owned(),
+            },
+        ]
     }
 
     /// The reason a browser is told in `fanlight.bye`, for errors that pass with time.
@@ -128,11 +210,8 @@ impl Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, name) = self.row();
-        let text =
-            Object::new().text("error", name).text("error_description", &self.to_string()).finish();
-        let mut response = Response::new(Body::from(text));
-        *response.status_mut() = status;
+        let mut response = Response::new(Body::from(self.body()));
+        *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

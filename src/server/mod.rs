@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod assets;
+mod description;
 mod error;
 mod limits;
 mod routes;

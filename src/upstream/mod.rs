@@ -50,7 +50,7 @@ use crate::{
 };
 
 pub use driver::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
-pub use stats::Stats;
+pub use stats::{OUTCOMES, Stats};
 
 /// Where the Particle cloud is.
 pub const PARTICLE_URL: &str = "https://api.particle.io";

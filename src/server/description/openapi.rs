@@ -1,0 +1,520 @@
+//! The OpenAPI 3.1 document: every route, what it takes and what it answers.
+//!
+//! Law: one row a route. `tests/it/description.rs` holds the rows against the router.
+
+use serde_json::{Map, Value, json};
+
+use crate::transport::{
+    parameter::{Parameter, Route, Values},
+    websocket::SUBPROTOCOL,
+};
+
+use super::{
+    super::error::Error,
+    TITLE, VERSION, examples, licence,
+    schemas::{schema, schemas},
+};
+
+/// A route, as the document shows it.
+struct Operation {
+    path: &'static str,
+    id: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    description: &'static str,
+    /// Whose parameters it takes.
+    route: Option<Route>,
+    /// Headers it reads, by their name among the components.
+    headers: &'static [&'static str],
+    /// What it answers when all is well: status and response.
+    answers: fn() -> Vec<(&'static str, Value)>,
+    /// The errors it answers beside `internal`.
+    errors: &'static [&'static str],
+}
+
+/// Errors of routes that want a place among the connections.
+const STREAM_ERRORS: &[&str] = &["invalid_parameter", "too_many_connections", "full", "shutdown"];
+const FILE_ERRORS: &[&str] = &["too_many_connections", "full", "shutdown"];
+
+const OPERATIONS: &[Operation] = &[
+    Operation {
+        path: "/events",
+        id: "streamEvents",
+        tag: "streams",
+        summary: "Events as they come, as SSE or NDJSON",
+        description: "An endless stream: events that pass the filter, and control events that tell what is \
+                      missing. SSE unless `Accept` names `application/x-ndjson` (or `application/ndjson`, \
+                      `application/jsonl`) and not `text/event-stream`. What each event says is described \
+                      in [asyncapi.json](asyncapi.json).\n\n\
+                      A browser that asks for `text/event-stream` and finds no room gets a `200` whose \
+                      whole body is `fanlight.bye`, since it would give up for good on any other status.",
+        route: Some(Route::Events),
+        headers: &["LastEventId"],
+        answers: events_answer,
+        errors: STREAM_ERRORS,
+    },
+    Operation {
+        path: "/ws",
+        id: "openWebSocket",
+        tag: "streams",
+        summary: "Events as they come, over a WebSocket",
+        description: "The handshake (RFC 6455, version 13). One JSON object a text message; the client may \
+                      send `{\"subscribe\":{…}}` to replace its filter. Messages and close codes are \
+                      described in [asyncapi.json](asyncapi.json). Browsers cannot set `Last-Event-ID` \
+                      here: use `last_event_id`.",
+        route: Some(Route::WebSocket),
+        headers: &["LastEventId", "WebSocketProtocol"],
+        answers: websocket_answer,
+        errors: &[
+            "invalid_parameter",
+            "foreign_origin",
+            "upgrade_required",
+            "too_many_connections",
+            "full",
+            "shutdown",
+        ],
+    },
+    Operation {
+        path: "/poll",
+        id: "poll",
+        tag: "streams",
+        summary: "Everything after a position, at once or as soon as there is something",
+        description: "Answers at once if there is something after the position, else when there is, or after \
+                      `timeout` with nothing. `next` always goes into the next call's `after`. Without a \
+                      position it waits for the next event.",
+        route: Some(Route::Poll),
+        headers: &["LastEventId"],
+        answers: || {
+            let shown = examples_of(&[
+                ("event", "One event", examples::poll_answer()),
+                ("gap", "Something was missed", examples::poll_answer_gap()),
+            ]);
+            vec![("200", json_answer("What there is.", "PollAnswer", &shown))]
+        },
+        errors: STREAM_ERRORS,
+    },
+    Operation {
+        path: "/last",
+        id: "lastEvents",
+        tag: "values",
+        summary: "The newest event of each name and device",
+        description: "In order of position. What was published before the broker started is not known.",
+        route: Some(Route::Last),
+        headers: &[],
+        answers: || {
+            let shown = examples_of(&[("events", "Three events", examples::last_answer())]);
+            vec![("200", json_answer("The newest events.", "LastAnswer", &shown))]
+        },
+        errors: STREAM_ERRORS,
+    },
+    Operation {
+        path: "/status",
+        id: "status",
+        tag: "operations",
+        summary: "Everything at a glance",
+        description: "Upstream and its history, ring, subscribers, limits. Fields may be added.",
+        route: None,
+        headers: &[],
+        answers: || {
+            let shown = examples_of(&[("demo", "Five seconds of a demo", examples::status())]);
+            vec![("200", json_answer("How the broker is.", "Status", &shown))]
+        },
+        errors: &[],
+    },
+    Operation {
+        path: "/healthz",
+        id: "health",
+        tag: "operations",
+        summary: "Whether the process is alive",
+        description: "Answered even when there is no room for streams.",
+        route: None,
+        headers: &[],
+        answers: || {
+            let shown = examples_of(&[("ok", "It is", json!({ "status": "ok" }))]);
+            vec![("200", json_answer("It is.", "Health", &shown))]
+        },
+        errors: &[],
+    },
+    Operation {
+        path: "/readyz",
+        id: "readiness",
+        tag: "operations",
+        summary: "Whether it is ready to serve",
+        description: "Not if it is shutting down, or if the upstream has been away for longer than \
+                      `server.ready_after`.",
+        route: None,
+        headers: &[],
+        answers: || {
+            let away = json!({ "status": "ready", "upstream": "backing-off" });
+            let shown = examples_of(&[
+                ("ready", "It is", json!({ "status": "ready" })),
+                ("away", "It is, and the upstream is away, not for long yet", away),
+            ]);
+            vec![("200", json_answer("It is.", "Readiness", &shown))]
+        },
+        errors: &["not_ready"],
+    },
+    Operation {
+        path: "/metrics",
+        id: "metrics",
+        tag: "operations",
+        summary: "Metrics for Prometheus",
+        description: "In the text format 0.0.4.",
+        route: None,
+        headers: &[],
+        answers: || {
+            let shown = examples_of(&[("build", "The first lines", json!(examples::metrics()))]);
+            let content =
+                text_content("text/plain; version=0.0.4", "Prometheus text format.", &shown);
+            vec![("200", json!({ "description": "Every metric.", "content": content }))]
+        },
+        errors: &[],
+    },
+    Operation {
+        path: "/",
+        id: "page",
+        tag: "pages",
+        summary: "A page that shows events as they come",
+        description: "For people.",
+        route: None,
+        headers: &[],
+        answers: || {
+            let content = text_content("text/html", "A page.", &json!({}));
+            vec![("200", json!({ "description": "The page.", "content": content }))]
+        },
+        errors: FILE_ERRORS,
+    },
+    Operation {
+        path: "/openapi.json",
+        id: "openapi",
+        tag: "descriptions",
+        summary: "Every route, as OpenAPI 3.1",
+        description: "This document. It is the same for every broker of a version.",
+        route: None,
+        headers: &["IfNoneMatch"],
+        answers: description_answer,
+        errors: FILE_ERRORS,
+    },
+    Operation {
+        path: "/asyncapi.json",
+        id: "asyncapi",
+        tag: "descriptions",
+        summary: "The streams, as AsyncAPI 3.0",
+        description: "What comes and goes on `/events` and `/ws`, message by message.",
+        route: None,
+        headers: &["IfNoneMatch"],
+        answers: description_answer,
+        errors: FILE_ERRORS,
+    },
+];
+
+/// The document.
+pub(super) fn document() -> Value {
+    let mut responses = Map::new();
+    let paths: Map<String, Value> = OPERATIONS
+        .iter()
+        .map(|operation| {
+            (operation.path.to_owned(), json!({ "get": operation.render(&mut responses) }))
+        })
+        .collect();
+    json!({
+        "openapi": "3.1.1",
+        "info": {
+            "title": TITLE,
+            "version": VERSION,
+            "summary": env!("CARGO_PKG_DESCRIPTION"),
+            "description": "`HEAD` works wherever `GET` does; any other method is answered `405`, any other \
+                            path `404`, both with the error body. An unknown parameter, or one that may be \
+                            given once and is given twice, is answered `400`.",
+            "license": licence(),
+        },
+        // Beside the document itself, wherever a proxy has put it.
+        "servers": [{ "url": ".", "description": "The broker that sent this document" }],
+        "tags": [
+            { "name": "streams", "description": "Events as they come, with replay." },
+            { "name": "values", "description": "The newest values." },
+            { "name": "operations", "description": "What operators and their machines look at." },
+            { "name": "pages", "description": "For people." },
+            { "name": "descriptions", "description": "The interface, for machines." },
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "responses": responses,
+            "parameters": header_parameters(),
+            "headers": response_headers(),
+        },
+    })
+}
+
+/// The schema of one parameter's value.
+pub(super) fn parameter_schema(parameter: &Parameter, route: Route) -> Value {
+    match parameter.values {
+        Values::Texts { count_max, bytes_max, may_be_empty } => json!({
+            "type": "array",
+            "items": {
+                "type": "string",
+                "minLength": u8::from(!may_be_empty),
+                // Of bytes: what is longer in characters is longer in bytes.
+                "maxLength": bytes_max,
+            },
+            "maxItems": count_max,
+        }),
+        Values::Position { .. } => json!({ "type": "string" }),
+        Values::Since => json!({
+            "type": "string",
+            "anyOf": [
+                { "const": "earliest" },
+                { "pattern": "^([0-9]+(ms|s|m|h|d))+$" },
+                { "format": "date-time" },
+            ],
+        }),
+        Values::Choice { choices, default } => {
+            json!({ "type": "string", "enum": choices, "default": default })
+        }
+        Values::Number { min, max, default } => {
+            let mut schema = json!({ "type": "integer", "minimum": min });
+            match max {
+                u64::MAX => schema["format"] = json!("uint64"),
+                max => schema["maximum"] = json!(max),
+            }
+            if let Some((_, default)) = default.filter(|(on, _)| *on == route) {
+                schema["default"] = json!(default);
+            }
+            schema
+        }
+    }
+}
+
+/// What a parameter means, its bounds in bytes included, which no schema can say.
+pub(super) fn parameter_meaning(parameter: &Parameter) -> String {
+    match parameter.values {
+        Values::Texts { count_max, bytes_max, .. } => {
+            let meaning = parameter.meaning;
+            format!("{meaning} At most {count_max} values of at most {bytes_max} bytes (UTF-8).")
+        }
+        _ => parameter.meaning.to_owned(),
+    }
+}
+
+// === impl Operation ===
+
+impl Operation {
+    fn render(&self, responses: &mut Map<String, Value>) -> Value {
+        let headers = self.headers.iter().map(|name| component("parameters", name));
+        let parameters: Vec<Value> = self
+            .route
+            .into_iter()
+            .flat_map(|route| route.parameters().flat_map(move |one| query_parameters(one, route)))
+            .chain(headers)
+            .collect();
+        let mut answers: Map<String, Value> = (self.answers)()
+            .into_iter()
+            .map(|(status, answer)| (status.to_owned(), answer))
+            .collect();
+        answers.extend(self.error_answers(responses));
+        let mut operation = json!({
+            "operationId": self.id,
+            "tags": [self.tag],
+            "summary": self.summary,
+            "description": self.description,
+        });
+        if !parameters.is_empty() {
+            operation["parameters"] = json!(parameters);
+        }
+        operation["responses"] = Value::Object(answers);
+        operation
+    }
+
+    /// One response a status, shared by the routes with the same errors of it.
+    fn error_answers(&self, responses: &mut Map<String, Value>) -> Map<String, Value> {
+        let mut by_status: Vec<(u16, Vec<Error>)> = Vec::new();
+        for error in Error::samples() {
+            if !self.errors.contains(&error.name()) && error.name() != Error::Internal.name() {
+                continue;
+            }
+            let status = error.status().as_u16();
+            match by_status.iter_mut().find(|(known, _)| *known == status) {
+                Some((_, errors)) => errors.push(error),
+                None => by_status.push((status, vec![error])),
+            }
+        }
+        let mut answers = Map::new();
+        for (status, errors) in by_status {
+            let names: Vec<&str> = errors.iter().map(Error::name).collect();
+            let name = names.join("_or_");
+            answers.insert(status.to_string(), component("responses", &name));
+            responses.entry(name).or_insert_with(|| error_response(&errors));
+        }
+        answers
+    }
+}
+
+fn error_response(errors: &[Error]) -> Value {
+    let all: Vec<String> =
+        errors.iter().map(|error| format!("`{}`: {}.", error.name(), error.when())).collect();
+    let shown: Map<String, Value> = errors
+        .iter()
+        .map(|error| {
+            let body: Value = serde_json::from_str(&error.body()).unwrap_or_default();
+            (error.name().to_owned(), json!({ "summary": error.when(), "value": body }))
+        })
+        .collect();
+    let mut response = json!({
+        "description": all.join(" "),
+        "content": { "application/json": { "schema": schema("Error"), "examples": shown } },
+    });
+    if errors.iter().any(|error| error.retry_secs().is_some()) {
+        response["headers"] = json!({ "Retry-After": component("headers", "RetryAfter") });
+    }
+    response
+}
+
+/// A parameter, and each other spelling of it.
+fn query_parameters(parameter: &'static Parameter, route: Route) -> impl Iterator<Item = Value> {
+    let one = move |name: &str, meaning: String| {
+        let mut rendered = json!({
+            "name": name,
+            "in": "query",
+            "description": meaning,
+            "schema": parameter_schema(parameter, route),
+        });
+        match parameter.values {
+            Values::Texts { .. } => {
+                rendered["explode"] = json!(true);
+                rendered["example"] = json!([parameter.example]);
+            }
+            Values::Number { .. } => {
+                rendered["example"] = json!(parameter.example.parse::<u64>().ok());
+            }
+            Values::Position { .. } | Values::Since | Values::Choice { .. } => {
+                rendered["example"] = json!(parameter.example);
+            }
+        }
+        rendered
+    };
+    let others = parameter.spellings.iter().map(move |spelling| {
+        let meaning = format!("Another spelling of `{}`, for clients that use it.", parameter.name);
+        one(spelling, meaning)
+    });
+    std::iter::once(one(parameter.name, parameter_meaning(parameter))).chain(others)
+}
+
+fn component(kind: &str, name: &str) -> Value {
+    json!({ "$ref": format!("#/components/{kind}/{name}") })
+}
+
+fn header_parameters() -> Value {
+    json!({
+        "LastEventId": {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "Resume after this position, as `EventSource` asks by itself. Wins over every \
+                            parameter; an empty one counts as none. Never an error: what cannot be honoured \
+                            becomes a gap.",
+            "schema": { "type": "string" },
+            "example": examples::event().sse_field("id"),
+        },
+        "WebSocketProtocol": {
+            "name": "Sec-WebSocket-Protocol",
+            "in": "header",
+            "description": "A client that names no subprotocol is served as well.",
+            "schema": { "type": "string" },
+            "example": SUBPROTOCOL,
+        },
+        "IfNoneMatch": {
+            "name": "If-None-Match",
+            "in": "header",
+            "description": "The `ETag` of what the client holds.",
+            "schema": { "type": "string" },
+        },
+    })
+}
+
+fn response_headers() -> Value {
+    json!({
+        "RetryAfter": {
+            "description": "Seconds after which to try again, spread at random.",
+            "required": true,
+            "schema": { "type": "integer", "minimum": 1 },
+        },
+        "ETag": {
+            "description": "A strong validator.",
+            "required": true,
+            "schema": { "type": "string" },
+        },
+    })
+}
+
+fn examples_of(all: &[(&str, &str, Value)]) -> Value {
+    all.iter()
+        .map(|(name, summary, value)| {
+            ((*name).to_owned(), json!({ "summary": summary, "value": value }))
+        })
+        .collect::<Map<String, Value>>()
+        .into()
+}
+
+fn json_answer(description: &str, name: &str, shown: &Value) -> Value {
+    json!({
+        "description": description,
+        "content": { "application/json": { "schema": schema(name), "examples": shown } },
+    })
+}
+
+fn text_content(kind: &str, description: &str, shown: &Value) -> Value {
+    let mut content = json!({ "schema": { "type": "string", "description": description } });
+    if shown.as_object().is_some_and(|shown| !shown.is_empty()) {
+        content["examples"] = shown.clone();
+    }
+    json!({ kind: content })
+}
+
+fn events_answer() -> Vec<(&'static str, Value)> {
+    let sse = examples_of(&[
+        ("message", "The beginning of a stream", json!(examples::sse_message())),
+        ("particle", "An event with `format=particle`", json!(examples::sse_particle())),
+        ("gap", "The client was away for too long", json!(examples::sse_gap())),
+        ("refusal", "There is no room", json!(examples::sse_refusal())),
+    ]);
+    let lines = examples_of(&[("lines", "The beginning of a stream", json!(examples::ndjson()))]);
+    let mut content = text_content(
+        "text/event-stream",
+        "Server-sent events. With `format=message` an event of a device has no `event:` line and its data \
+         is an `EventMessage`; a control event is called `fanlight.NAME` and its data is `HelloData`, \
+         `GapData` and so on.",
+        &sse,
+    );
+    let ndjson = text_content(
+        "application/x-ndjson",
+        "One `StreamObject` a line. An empty line is a keep-alive.",
+        &lines,
+    );
+    if let (Value::Object(content), Value::Object(ndjson)) = (&mut content, ndjson) {
+        content.extend(ndjson);
+    }
+    vec![("200", json!({ "description": "The stream.", "content": content }))]
+}
+
+fn websocket_answer() -> Vec<(&'static str, Value)> {
+    let protocol = json!({
+        "description": "The subprotocol, if the client asked for it.",
+        "schema": { "const": SUBPROTOCOL },
+    });
+    let answer = json!({
+        "description": "The connection is a WebSocket from here on.",
+        "headers": { "Sec-WebSocket-Protocol": protocol },
+    });
+    vec![("101", answer)]
+}
+
+fn description_answer() -> Vec<(&'static str, Value)> {
+    let headers = json!({ "ETag": component("headers", "ETag") });
+    let found = json!({
+        "description": "The document.",
+        "headers": headers,
+        "content": { "application/json": { "schema": { "type": "object" } } },
+    });
+    let known = json!({ "description": "The client holds it already.", "headers": headers });
+    vec![("200", found), ("304", known)]
+}
