@@ -284,6 +284,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_table_says_is_the_default_is_the_default() {
+        for parameter in parameter::PARAMETERS {
+            let Values::Choice { choices, default } = parameter.values else { continue };
+            for route in parameter.routes {
+                let with = |query: &str| {
+                    let request = Request::parse(*route, Some(query), &HeaderMap::new());
+                    format!("{:?}", request.unwrap())
+                };
+                for choice in choices {
+                    let is_default = with(&format!("{}={choice}", parameter.name)) == with("");
+                    assert_eq!(is_default, *choice == default, "{}={choice}", parameter.name);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn everything_given() {
         let query = "prefix=a%2Fb&prefix=c&name=d+e&device=28c8&since=5m&snapshot=true&control=off&limit=3&format=particle";
         let request = parse(query).unwrap();

@@ -26,4 +26,5 @@ mod admin;
 mod bench;
 mod cli;
 mod healthcheck;
+mod description;
 mod load;

@@ -8,9 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::transport::parameter::Route;
 
 use super::{
-    TITLE, VERSION,
+    LICENCE, TITLE, VERSION,
     examples::{self, Example},
-    licence,
     openapi::{parameter_meaning, parameter_schema},
     schemas::{CONTROLS, Control, schema, schemas},
 };
@@ -75,7 +74,7 @@ pub(super) fn document() -> Value {
             "description": "What the broker sends on its streams, and what it understands. Every stream \
                             begins with hello and is one order of records; what is missing is told by gap \
                             and hole. Requests and answers are described in [openapi.json](openapi.json).",
-            "license": licence(),
+            "license": { "name": LICENCE },
         },
         "defaultContentType": "application/json",
         "servers": { "http": server("http"), "websocket": server("ws") },

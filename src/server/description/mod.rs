@@ -76,7 +76,4 @@ impl Document {
 /// What the documents say of themselves.
 const TITLE: &str = "Fanlight";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-fn licence() -> Value {
-    serde_json::json!({ "name": env!("CARGO_PKG_LICENSE") })
-}
+const LICENCE: &str = env!("CARGO_PKG_LICENSE");

@@ -11,7 +11,7 @@ use crate::transport::{
 
 use super::{
     super::error::Error,
-    TITLE, VERSION, examples, licence,
+    LICENCE, TITLE, VERSION, examples,
     schemas::{schema, schemas},
 };
 
@@ -226,10 +226,12 @@ pub(super) fn document() -> Value {
             "description": "`HEAD` works wherever `GET` does; any other method is answered `405`, any other \
                             path `404`, both with the error body. An unknown parameter, or one that may be \
                             given once and is given twice, is answered `400`.",
-            "license": licence(),
+            "license": { "name": LICENCE, "identifier": LICENCE },
         },
         // Beside the document itself, wherever a proxy has put it.
         "servers": [{ "url": ".", "description": "The broker that sent this document" }],
+        // There is no access control yet.
+        "security": [],
         "tags": [
             { "name": "streams", "description": "Events as they come, with replay." },
             { "name": "values", "description": "The newest values." },
@@ -273,11 +275,7 @@ pub(super) fn parameter_schema(parameter: &Parameter, route: Route) -> Value {
             json!({ "type": "string", "enum": choices, "default": default })
         }
         Values::Number { min, max, default } => {
-            let mut schema = json!({ "type": "integer", "minimum": min });
-            match max {
-                u64::MAX => schema["format"] = json!("uint64"),
-                max => schema["maximum"] = json!(max),
-            }
+            let mut schema = json!({ "type": "integer", "minimum": min, "maximum": max });
             if let Some((_, default)) = default.filter(|(on, _)| *on == route) {
                 schema["default"] = json!(default);
             }
@@ -478,22 +476,25 @@ fn events_answer() -> Vec<(&'static str, Value)> {
         ("refusal", "There is no room", json!(examples::sse_refusal())),
     ]);
     let lines = examples_of(&[("lines", "The beginning of a stream", json!(examples::ndjson()))]);
-    let mut content = text_content(
-        "text/event-stream",
-        "Server-sent events. With `format=message` an event of a device has no `event:` line and its data \
-         is an `EventMessage`; a control event is called `fanlight.NAME` and its data is `HelloData`, \
-         `GapData` and so on.",
-        &sse,
-    );
-    let ndjson = text_content(
-        "application/x-ndjson",
-        "One `StreamObject` a line. An empty line is a keep-alive.",
-        &lines,
-    );
-    if let (Value::Object(content), Value::Object(ndjson)) = (&mut content, ndjson) {
-        content.extend(ndjson);
-    }
-    vec![("200", json!({ "description": "The stream.", "content": content }))]
+    // Some tools read the schema as that of the whole body, others as that of one event.
+    let either = |whole: &str, one: &str| json!({ "anyOf": [{ "type": "string", "description": whole }, schema(one)] });
+    let answer = json!({
+        "description": "The stream. With `format=message` an event of a device has no `event:` line and \
+                        its data is an `EventMessage`; a control event is called `fanlight.NAME`, and its \
+                        data is `HelloData`, `GapData` and so on. An NDJSON line is a `StreamObject`; an \
+                        empty one is a keep-alive.",
+        "content": {
+            "text/event-stream": {
+                "schema": either("The whole stream.", "ServerSentEvent"),
+                "examples": sse,
+            },
+            "application/x-ndjson": {
+                "schema": either("The whole stream.", "StreamObject"),
+                "examples": lines,
+            },
+        },
+    });
+    vec![("200", answer)]
 }
 
 fn websocket_answer() -> Vec<(&'static str, Value)> {

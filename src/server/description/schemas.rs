@@ -92,6 +92,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         add(control.schema, control.json_form());
         add(&format!("{}Data", control.schema), control.sse_data());
     }
+    add("ServerSentEvent", server_sent_event());
     add("StreamObject", stream_object());
     add("Subscribe", subscribe());
     add("PollAnswer", poll_answer());
@@ -325,6 +326,42 @@ fn stream_object() -> Value {
                         has `fanlight`.",
         "oneOf": all,
     })
+}
+
+/// As OpenAPI 3.2 describes an event of a stream: its fields, and what its data holds.
+fn server_sent_event() -> Value {
+    let of = |title: &str, event: Value, data: Value| {
+        let mut fields = json!({
+            "id": schema("Position"),
+            "retry": count("When to come back if the connection breaks, in milliseconds."),
+            "data": data,
+        });
+        let required = match event.is_null() {
+            true => json!(["data"]),
+            false => json!(["event", "data"]),
+        };
+        if !event.is_null() {
+            fields["event"] = event;
+        }
+        json!({ "type": "object", "title": title, "required": required, "properties": fields })
+    };
+    let holds = |name: &str| {
+        json!({
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": schema(name),
+        })
+    };
+    let name = text("The event's name.");
+    let mut all = vec![
+        of("An event with format=message", Value::Null, holds("EventMessage")),
+        of("An event with format=particle", name, text("The data as it came.")),
+    ];
+    all.extend(CONTROLS.iter().map(|control| {
+        let event = json!({ "const": format!("fanlight.{}", control.name) });
+        of(control.schema, event, holds(&format!("{}Data", control.schema)))
+    }));
+    json!({ "description": "One event of `text/event-stream`, by its fields.", "anyOf": all })
 }
 
 fn subscribe() -> Value {
