@@ -7,8 +7,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, Uri, header};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
 use crate::{
     model::{CloseReason, json::Object},
@@ -89,8 +88,6 @@ impl Error {
         Error::NotFound { path: asked.chars().take(100).collect() }
     }
 
-    /// Status and name.
-    fn row(&self) -> (StatusCode, &'static str) {
     /// Status, name, and when it happens.
     fn row(&self) -> (StatusCode, &'static str, &'static str) {
         match self {

@@ -30,8 +30,7 @@ use crate::{
     },
 };
 
-use super::{App, accept::Connection, admin, assets, error::Error, limits::Admission};
-use super::{App, accept::Connection, admin, description, error::Error, limits::Admission};
+use super::{App, accept::Connection, admin, assets, description, error::Error, limits::Admission};
 
 /// Reconnection time told when there is no room, in milliseconds: long and spread, so
 /// that those turned away do not come back together.
@@ -49,7 +48,6 @@ pub(super) fn router(app: App) -> Router {
         .route("/", get(assets::index))
         .route("/fanlight.js", get(assets::client))
         .route("/app/{*name}", get(assets::app_file))
-        .route("/", get(index))
         .route("/openapi.json", get(description::openapi))
         .route("/asyncapi.json", get(description::asyncapi))
         .layer(middleware::from_fn_with_state(app.clone(), admit));

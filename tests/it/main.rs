@@ -25,6 +25,6 @@ mod upstream;
 mod admin;
 mod bench;
 mod cli;
-mod healthcheck;
 mod description;
+mod healthcheck;
 mod load;
