@@ -92,6 +92,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "http",
             "hyper",
             "hyper_util",
+            "rust_embed",
             "rustix",
             "serde_json",
             "socket2",

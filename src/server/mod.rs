@@ -8,6 +8,7 @@ mod error;
 mod limits;
 mod routes;
 mod shutdown;
+mod validator;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

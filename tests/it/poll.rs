@@ -294,7 +294,7 @@ async fn control_objects_stand_among_the_events_unless_they_are_not_wanted() {
     assert_eq!(kinds.last(), Some(&"event"));
     let hole = events(&answer).iter().find(|event| event["fanlight"] == "hole").unwrap();
     let fields: Vec<&str> = hole.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(fields, ["count", "fanlight", "id", "reason", "since", "until"]);
+    assert_eq!(fields, ["fanlight", "id", "reason", "since", "until", "count"]);
     let answer = poll(&broker, &(query + "&control=off")).await;
     assert_eq!(events(&answer).len(), 1, "{answer}");
     assert_eq!(answer["next"], broker.hub().head().to_string());

@@ -290,13 +290,13 @@ async fn upstream_and_hole_say_what_happened_in_their_place() {
     };
     let fields = hole.json();
     let keys: Vec<&str> = fields.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["count", "reason", "since", "until"]);
+    assert_eq!(keys, ["reason", "since", "until", "count"]);
     assert_eq!((&fields["reason"], &fields["count"]), (&json!("ended"), &Value::Null));
     assert!(fields["since"].as_str() < fields["until"].as_str(), "{fields}");
     for event in events.iter().filter(|event| event.kind == "fanlight.upstream") {
         let fields = event.json();
         let keys: Vec<&str> = fields.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["detail", "since", "state"]);
+        assert_eq!(keys, ["state", "since", "detail"]);
     }
     let first = events[0].seq();
     let path = format!("/events?name=nothing&last_event_id={}-{}", broker.hub().epoch(), first - 1);

@@ -14,10 +14,12 @@ use std::{
     sync::LazyLock,
 };
 
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
+
+use super::validator;
 
 /// A document as it is sent. It depends on the build alone, not on the configuration.
 struct Document {
@@ -45,31 +47,16 @@ impl Document {
         let text = format!("{document:#}\n");
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
-        let tag = HeaderValue::from_str(&format!("\"{:016x}\"", hasher.finish()))
-            .expect("a quoted number is a header value");
+        let tag = validator::tag(&hasher.finish().to_be_bytes());
         Document { text: Bytes::from(text), tag }
     }
 
     fn answer(&self, asked: &HeaderMap) -> Response {
-        let headers = [
+        let headers = HeaderMap::from_iter([
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-            (header::ETAG, self.tag.clone()),
-        ];
-        match self.is_known(asked) {
-            true => (StatusCode::NOT_MODIFIED, headers).into_response(),
-            false => (headers, self.text.clone()).into_response(),
-        }
-    }
-
-    /// True if the client holds this document (RFC 9110, section 13.1.2).
-    fn is_known(&self, asked: &HeaderMap) -> bool {
-        asked
-            .get_all(header::IF_NONE_MATCH)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .any(|known| known == b"*" || self.tag == known.strip_prefix(b"W/").unwrap_or(known))
+        ]);
+        validator::answer(asked, self.tag.clone(), headers, self.text.clone())
     }
 }
 

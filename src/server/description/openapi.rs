@@ -35,6 +35,7 @@ struct Operation {
 /// Errors of routes that want a place among the connections.
 const STREAM_ERRORS: &[&str] = &["invalid_parameter", "too_many_connections", "full", "shutdown"];
 const FILE_ERRORS: &[&str] = &["too_many_connections", "full", "shutdown"];
+const PAGE_ERRORS: &[&str] = &["not_found", "too_many_connections", "full", "shutdown"];
 
 const OPERATIONS: &[Operation] = &[
     Operation {
@@ -116,7 +117,7 @@ const OPERATIONS: &[Operation] = &[
         route: None,
         headers: &[],
         answers: || {
-            let shown = examples_of(&[("demo", "Five seconds of a demo", examples::status())]);
+            let shown = examples_of(&[("demo", "A few seconds of a demo", examples::status())]);
             vec![("200", json_answer("How the broker is.", "Status", &shown))]
         },
         errors: &[],
@@ -174,15 +175,34 @@ const OPERATIONS: &[Operation] = &[
         path: "/",
         id: "page",
         tag: "pages",
-        summary: "A page that shows events as they come",
+        summary: "The dashboard",
         description: "For people.",
         route: None,
-        headers: &[],
-        answers: || {
-            let content = text_content("text/html", "A page.", &json!({}));
-            vec![("200", json!({ "description": "The page.", "content": content }))]
-        },
+        headers: &["IfNoneMatch"],
+        answers: || file_answer("text/html"),
         errors: FILE_ERRORS,
+    },
+    Operation {
+        path: "/fanlight.js",
+        id: "browserClient",
+        tag: "pages",
+        summary: "The browser client",
+        description: "A module for pages.",
+        route: None,
+        headers: &["IfNoneMatch"],
+        answers: || file_answer("text/javascript"),
+        errors: PAGE_ERRORS,
+    },
+    Operation {
+        path: "/app/{name}",
+        id: "pageFile",
+        tag: "pages",
+        summary: "What the dashboard is made of",
+        description: "Its modules and styles; which there are depends on the version.",
+        route: None,
+        headers: &["FileName", "IfNoneMatch"],
+        answers: || file_answer("*/*"),
+        errors: PAGE_ERRORS,
     },
     Operation {
         path: "/openapi.json",
@@ -420,6 +440,13 @@ fn header_parameters() -> Value {
             "schema": { "type": "string" },
             "example": SUBPROTOCOL,
         },
+        "FileName": {
+            "name": "name",
+            "in": "path",
+            "required": true,
+            "description": "The file's path.",
+            "schema": { "type": "string" },
+        },
         "IfNoneMatch": {
             "name": "If-None-Match",
             "in": "header",
@@ -437,8 +464,7 @@ fn response_headers() -> Value {
             "schema": { "type": "integer", "minimum": 1 },
         },
         "ETag": {
-            "description": "A strong validator.",
-            "required": true,
+            "description": "A strong validator. The page has none while `server.web_dir` is set.",
             "schema": { "type": "string" },
         },
     })
@@ -507,6 +533,17 @@ fn websocket_answer() -> Vec<(&'static str, Value)> {
         "headers": { "Sec-WebSocket-Protocol": protocol },
     });
     vec![("101", answer)]
+}
+
+fn file_answer(kind: &'static str) -> Vec<(&'static str, Value)> {
+    let headers = json!({ "ETag": component("headers", "ETag") });
+    let found = json!({
+        "description": "The file.",
+        "headers": headers,
+        "content": { kind: { "schema": { "type": "string" } } },
+    });
+    let known = json!({ "description": "The client holds it already.", "headers": headers });
+    vec![("200", found), ("304", known)]
 }
 
 fn description_answer() -> Vec<(&'static str, Value)> {

@@ -138,6 +138,12 @@ fn count(description: &str) -> Value {
     json!({ "type": "integer", "format": "uint64", "minimum": 0, "description": description })
 }
 
+/// A count for each of these words.
+fn counts(words: &[&str]) -> Value {
+    let count = json!({ "type": "integer", "format": "uint64", "minimum": 0 });
+    words.iter().map(|word| ((*word).to_owned(), count.clone())).collect::<Map<_, _>>().into()
+}
+
 fn seconds(description: &str) -> Value {
     json!({ "type": "number", "minimum": 0, "description": description })
 }
@@ -459,6 +465,7 @@ fn status() -> Value {
         json!({
             "version": text("The broker's version."),
             "uptime_seconds": count("Since the start."),
+            "now": time("The broker's own time."),
             "closing": { "type": "boolean", "description": "True while the broker shuts down." },
             "upstream": status_upstream(),
             "ring": status_ring(),
@@ -478,11 +485,12 @@ fn status() -> Value {
 }
 
 fn status_upstream() -> Value {
-    let opens = upstream::OUTCOMES.map(|outcome| (outcome.as_str().to_owned(), count("")));
-    let mut opens: Map<String, Value> = opens.into_iter().collect();
-    for schema in opens.values_mut().filter_map(Value::as_object_mut) {
-        schema.remove("description");
+    let opens = counts(&upstream::OUTCOMES.map(|outcome| outcome.as_str()));
+    let mut holes = hole();
+    if let Some(fields) = holes.as_object_mut() {
+        fields.remove("count");
     }
+    let holes = object("A window in which events may have been lost.", holes);
     object(
         "Where events come from.",
         json!({
@@ -497,13 +505,20 @@ fn status_upstream() -> Value {
             "bytes": count("Bytes received."),
             "holes": count("Times the stream was away."),
             "hole_seconds": seconds("How long together."),
-            "opens": object("Attempts to connect, by outcome.", Value::Object(opens)),
+            "opens": object("Attempts to connect, by outcome.", opens),
             "opens_in_window": count("Attempts that count towards the budget now."),
             "opens_max": count("The budget."),
+            "next_open_in_seconds": or_null(seconds("Until the next attempt; null if none is due.")),
+            "stale_after_seconds": seconds("Silence after which the stream is given up."),
             "history": {
                 "type": "array",
                 "items": object("A change of state.", upstream_change()),
                 "description": "The newest changes of state, oldest first.",
+            },
+            "holes_newest": {
+                "type": "array",
+                "items": holes,
+                "description": "The newest holes, oldest first.",
             },
         }),
     )
@@ -529,12 +544,6 @@ fn status_ring() -> Value {
 
 fn status_subscribers() -> Value {
     let transports = Transport::ALL.map(Transport::as_str);
-    let by_transport: Map<String, Value> = transports
-        .into_iter()
-        .map(|transport| {
-            (transport.to_owned(), json!({ "type": "integer", "format": "uint64", "minimum": 0 }))
-        })
-        .collect();
     let slowest = object(
         "A subscriber.",
         json!({
@@ -549,13 +558,18 @@ fn status_subscribers() -> Value {
         json!({
             "total": count("Subscribers."),
             "groups": count("Different filters."),
-            "by_transport": object("Subscribers by transport.", Value::Object(by_transport)),
+            "by_transport": object("Subscribers by transport.", counts(&transports)),
             "slowest": {
                 "type": "array",
                 "items": slowest,
                 "maxItems": SLOWEST_SHOWN,
                 "description": "Those furthest behind.",
             },
+            "opened": count("Subscriptions begun."),
+            "closed": object("Subscriptions ended, by reason.", counts(&CloseReason::ALL.map(CloseReason::as_str))),
+            "gaps": object("Gaps told, by reason.", counts(&GapReason::ALL.map(GapReason::as_str))),
+            "deliveries": count("Events handed to connections."),
+            "delivered_bytes": count("Bytes of the writes that carried them."),
         }),
     )
 }

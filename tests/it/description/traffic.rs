@@ -127,7 +127,8 @@ async fn the_content_types_are_the_ones_described() {
     let cloud = quiet_cloud().await;
     let broker = broker(&cloud, &[]).await;
     let documents = Documents::of(&broker).await;
-    for (path, operation) in super::operations(&documents.openapi) {
+    let all = super::operations(&documents.openapi);
+    for (path, operation) in all.filter(|(path, _)| !path.contains('{')) {
         let Some(content) = operation["responses"]["200"].get("content") else { continue };
         for kind in content.as_object().unwrap().keys() {
             let answer = ask(broker.addr(), "HEAD", path, &[("Accept", kind)]).await;
