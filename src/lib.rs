@@ -11,15 +11,15 @@
 //!  Particle cloud ─┐   append → Position   ingest, the one writer:      session: what to     shard: a thread, its
 //!  any SSE stream ─┼─▶ (memory)         ─▶ render once per format ─▶    write next, pure  ─▶ sockets, one write for
 //!  simulator      ─┘                       ring of shared frames        (SSE, NDJSON,        all at the same place
-//!                                          ring doorbells, wake groups   WebSocket); poll    body, websocket: a
+//!                                          ring doorbells, wake groups   WebSocket); poll    stream, websocket: a
 //!                                               ▲ examine()                                  task each, no shards
 //!                                           subscription = cursor + filter
 //!  model/   the words and rules all of them share: no clock, no lock, no I/O, no async
 //!  server/  builds the picture from the configuration and nothing else does
 //! ```
 //!
-//! A stream's request is read by hyper; then its socket leaves hyper for a shard, with the
-//! head of the answer, and stays there. Polls and all other requests stay with hyper.
+//! A stream's request is read by hyper; then its socket leaves hyper for a shard (or a task),
+//! with the head of the answer, and stays there. Polls and all other requests stay with hyper.
 //!
 //! Data moves left to right, and nothing on the right is named on the left. The modules
 //! below stand in reading order; docs/ARCHITECTURE.md walks one event through them.

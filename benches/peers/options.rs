@@ -96,7 +96,7 @@ pub(crate) fn command() -> Command {
         .about("Fanlight beside other brokers and the kernel's own price, on loopback")
         .arg(list(
             "peers",
-            "floor, fanlight, fanlight:SHARDS (0 is hyper), nchan, pushpin, centrifugo, mercure \
+            "floor, fanlight, fanlight:SHARDS (0 is a task each), nchan, pushpin, centrifugo, mercure \
              [default: all that are installed, with one shard]",
         ))
         .arg(list(

@@ -41,7 +41,7 @@ pub(crate) enum Transport {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Floor,
-    /// With so many shards; 0 is hyper's way out instead of ours.
+    /// With so many shards; with 0 each stream has a task.
     Fanlight {
         shards: u32,
     },
@@ -102,7 +102,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Floor => f.write_str("floor"),
-            Kind::Fanlight { shards: 0 } => f.write_str("Fanlight, hyper"),
+            Kind::Fanlight { shards: 0 } => f.write_str("Fanlight, tasks"),
             Kind::Fanlight { shards: 1 } => f.write_str("Fanlight"),
             Kind::Fanlight { shards } => write!(f, "Fanlight, {shards} shards"),
             Kind::Nchan => f.write_str("nchan"),

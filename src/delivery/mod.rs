@@ -5,19 +5,18 @@
 //!
 //! ```text
 //!  Session ─┬─▶ shard      sockets taken over from hyper, many to a thread: plain HTTP/1.1
-//!           └─▶ body       through hyper: what is encrypted or multiplexed
+//!           └─▶ stream     a task for each: SSE and NDJSON on anything that reads and writes
 //!               websocket  the same for WebSockets
 //! ```
 
-mod body;
 mod conversation;
 mod framing;
 mod handover;
 pub mod shard;
 mod stall;
+pub mod stream;
 pub mod websocket;
 
-pub use body::SessionBody;
 pub use conversation::Config as WebSocketConfig;
 pub use framing::Framing;
 pub use handover::{Handover, HandoverBody, HandoverIo, Offer};

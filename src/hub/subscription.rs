@@ -302,16 +302,6 @@ impl Subscription {
         // The sender lives as long as the group, and the group as long as we are in it.
         std::future::pending::<()>().await;
     }
-
-    /// The same as a receiver of its own, which counts from the last
-    /// [`Subscription::woken`]; for as long as the filter stays. None for a subscription
-    /// that is attached to a doorbell.
-    pub fn wakes(&self) -> Option<watch::Receiver<Seq>> {
-        match &self.wakes {
-            Wakes::Own(woken) => Some(woken.clone()),
-            Wakes::Doorbell(_) => None,
-        }
-    }
 }
 
 impl Drop for Subscription {

@@ -28,9 +28,9 @@ use tower::Service as _;
 
 use crate::{
     delivery::{
-        Handover, HandoverIo, Offer, StallGuard, WebSocketConfig,
+        Framing, Handover, HandoverIo, Offer, StallGuard, WebSocketConfig,
         shard::{Arrival, Shards},
-        websocket,
+        stream, websocket,
     },
     transport::Peer,
 };
@@ -91,7 +91,7 @@ pub(super) struct Place {
 /// Where connections go that leave HTTP.
 #[derive(Clone, Debug)]
 pub(super) struct Exits {
-    /// None if what can be is served through hyper.
+    /// None if each stream has a task of its own.
     pub(super) shards: Option<Arc<Shards<Place>>>,
     /// For WebSockets that no shard takes.
     pub(super) websocket: WebSocketConfig,
@@ -149,12 +149,10 @@ pub(super) async fn run(
         // Over the reserve the socket is closed unheard, which is all there is room for.
         if let Some((admission, permit)) = connections.admit(address.ip()) {
             let peer = Arc::new(Peer::new(address));
-            let handover = Arc::new(Handover::default());
-            let connection = Connection { peer, admission, handover };
             let place = Place { _permit: permit, _running: shutdown.token() };
             let io = StallGuard::new(
                 stream,
-                connection.peer.clone(),
+                peer.clone(),
                 connections.telemetry().clone(),
                 config.write_stall,
             );
@@ -166,8 +164,14 @@ pub(super) async fn run(
                 // yet to say something, and until then they take next to nothing.
                 let Some(begun) = begins(io.get_ref(), &config, &ending).await else { return };
                 let config = Config { header_timeout: begun.time_left, ..config };
-                let io = HandoverIo::new(io, begun.bytes, connection.handover.clone());
-                Box::pin(serve(io, connection, place, router, exits, config, ending)).await;
+                let handover = Arc::new(Handover::default());
+                let io = HandoverIo::new(io, begun.bytes, handover.clone());
+                let connection = Connection { peer, admission, handover };
+                // On the heap, and gone before what comes next.
+                let serving = Box::pin(serve(io, connection, router, config, &ending));
+                if let Some(left) = serving.await {
+                    Box::pin(leave_http(left, place, exits, &ending)).await;
+                }
             });
         }
     }
@@ -207,15 +211,22 @@ async fn first_bytes(stream: &TcpStream) -> io::Result<Bytes> {
     }
 }
 
+/// A session that leaves HTTP.
+struct Left {
+    io: StallGuard<TcpStream>,
+    offer: Offer,
+    /// What was read after the request.
+    read_ahead: Bytes,
+}
+
+/// Serves HTTP until the connection ends, or a session leaves with it.
 async fn serve(
     io: HandoverIo<StallGuard<TcpStream>>,
     connection: Connection,
-    place: Place,
     router: Router,
-    exits: Exits,
     config: Config,
-    shutdown: Shutdown,
-) {
+    shutdown: &Shutdown,
+) -> Option<Left> {
     let address = connection.peer.addr;
     let handover = connection.handover.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -244,28 +255,31 @@ async fn serve(
     .await;
     if let Err(error) = ended {
         tracing::debug!(peer = %address, %error, "connection ended");
-        return;
+        return None;
     }
-    let Some(offer) = handover.take() else { return };
+    let offer = handover.take()?;
     let parts = serving.into_parts();
     let (io, unread) = parts.io.into_inner().into_parts();
     // Copied, since a view of nothing at all would hold hyper's whole buffer.
     let read_ahead = Bytes::from([&parts.read_buf[..], &unread[..]].concat());
-    drop(parts.read_buf);
-    leave_http(io, offer, read_ahead, place, exits).await;
+    Some(Left { io, offer, read_ahead })
 }
 
-/// Brings a session and its socket to what will drive it.
-async fn leave_http(
-    io: StallGuard<TcpStream>,
-    offer: Offer,
-    read_ahead: Bytes,
-    place: Place,
-    exits: Exits,
-) {
+/// Brings a session and its socket to what will drive it: a shard, or a task that holds
+/// nothing of the request.
+async fn leave_http(left: Left, place: Place, exits: Exits, shutdown: &Shutdown) {
+    let Left { io, offer, read_ahead } = left;
     let Some(shards) = exits.shards else {
-        websocket::drive(io, read_ahead, offer, exits.websocket).await;
-        drop(place);
+        match offer.framing {
+            Framing::WebSocket => shutdown.spawn_held(async move {
+                websocket::drive(io, read_ahead, offer, exits.websocket).await;
+                drop(place);
+            }),
+            Framing::Plain | Framing::Chunked => shutdown.spawn_held(async move {
+                stream::drive(io, offer).await;
+                drop(place);
+            }),
+        }
         return;
     };
     match io.into_inner().into_std() {

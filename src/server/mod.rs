@@ -47,8 +47,8 @@ pub struct Config {
     pub stream: transport::Config,
     /// Times and bounds of WebSockets.
     pub websocket: WebSocketConfig,
-    /// Threads that own sockets and write to them, at most 64; 0 for none, so that all is
-    /// delivered through hyper.
+    /// Threads that own sockets and write to them, at most 64; 0 for none, so that each
+    /// stream has a task of its own.
     pub shards: usize,
     /// Bounds of polls.
     pub poll: poll::Config,
@@ -248,11 +248,6 @@ async fn upkeep(telemetry: Arc<Telemetry>, shutdown: Shutdown) {
 }
 
 impl App {
-    /// True if sockets leave HTTP for a shard.
-    fn has_shards(&self) -> bool {
-        self.shards.is_some()
-    }
-
     fn account(&self, connection: &Connection, transport: Transport, format: Format) -> Account {
         Account::open(self.ledger.clone(), connection.peer.clone(), transport, format)
     }

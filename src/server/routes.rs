@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use crate::{
-    delivery::{Framing, HandoverBody, SessionBody},
+    delivery::{Framing, HandoverBody},
     model::{CloseReason, Format, Transport},
     transport::{
         Session, Wire,
@@ -129,18 +129,18 @@ async fn events(
         (Wire::Sse(request.format), Transport::Sse, sse::head())
     };
     let session = open(&app, &connection, &request, wire, transport);
-    // A head alone has no body that could be handed over.
-    if !app.has_shards() || method == Method::HEAD {
-        return Ok((head, Body::new(SessionBody::new(session))).into_response());
-    }
     let framing = match version {
         Version::HTTP_11 => Framing::Chunked,
         _ => Framing::Plain,
     };
-    let body = HandoverBody::new(session, framing, connection.handover.clone());
+    let body = Body::new(HandoverBody::new(session, framing, connection.handover.clone()));
+    if method == Method::HEAD {
+        // A head alone hands nothing over: the connection stays.
+        return Ok((head, body).into_response());
+    }
     // No second request can follow: the socket has left HTTP by then.
     let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-    Ok((head, close, Body::new(body)).into_response())
+    Ok((head, close, body).into_response())
 }
 
 /// `GET /ws`: the WebSocket handshake. The library checks it and makes the answer.

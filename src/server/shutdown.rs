@@ -48,6 +48,8 @@ impl Shutdown {
     /// is not to be counted twice.
     pub fn spawn_held(&self, task: impl Future<Output = ()> + Send + 'static) {
         let shared = self.shared.clone();
+        // On the heap, once: moved into what waits for either, it would be there twice.
+        let task = Box::pin(task);
         tokio::spawn(async move {
             tokio::select! {
                 () = task => {}

@@ -84,7 +84,7 @@ impl Batch {
 
     /// One record goes out as the very bytes that everyone shares. More are joined, after
     /// the hub's lock is given back and to the byte: a client that does not read holds one
-    /// such buffer (through hyper two), and spare room in it would be held as well.
+    /// such buffer, and spare room in it would be held as well.
     pub(super) fn finish(mut self) -> Option<Write> {
         let bytes = match self.frames.as_slice() {
             [] => return None,

@@ -14,7 +14,7 @@ use crate::harness::{
     raw, raw_until_closed, read_head, request, sample, seeded, subscribers, until, within,
 };
 
-/// Every number of shards that makes a difference; 0 is hyper's own driver.
+/// Every number of shards that makes a difference; with 0 each stream has a task.
 const SHARDS: [&str; 3] = ["--delivery-shards=0", "--delivery-shards=1", "--delivery-shards=2"];
 
 const CLOSED_GONE: &str = r#"fanlight_subscribers_closed_total{reason="gone"}"#;
