@@ -2,9 +2,8 @@
  * The browser client of Fanlight: one subscription, over whatever gets through to the broker.
  *
  * Law: within an epoch the ids a page sees increase, and what is missing between them the filter
- * does not pass, or a gap has declared it. The position is the only memory. All that comes, by
- * stream, poll or another tab, goes through `#take`, which drops repeats by it; so ways in may
- * overlap, and any may break at any time.
+ * does not pass or a gap has declared. The position is the only memory. All that comes, by stream,
+ * poll or other tab, goes through `#take`, which drops repeats by it; so ways in may overlap.
  */
 
 /**
@@ -29,11 +28,11 @@
  * @property {boolean} [share]
  * @property {Transport[]} [transports]
  * @property {AbortSignal} [signal]
- * @property {(event: FanlightEvent) => void} [onEvent]
- * @property {(gap: Gap) => void} [onGap]
- * @property {(hole: Hole) => void} [onHole]
- * @property {(upstream: Upstream) => void} [onUpstream]
- * @property {(state: State) => void} [onState]
+ * @property {(told: FanlightEvent) => void} [onEvent]
+ * @property {(told: Gap) => void} [onGap]
+ * @property {(told: Hole) => void} [onHole]
+ * @property {(told: Upstream) => void} [onUpstream]
+ * @property {(told: State) => void} [onState]
  *
  * @typedef {any} Item an event, or a control object with `fanlight`
  * @typedef {{ from: string, items: Item[], state: Omit<State, "shared"> }} Batch what one tab tells the others
@@ -101,7 +100,7 @@ class Subscription {
     if (!this.base.pathname.endsWith("/")) this.base.pathname += "/";
     this.filter = /** @type {const} */ (["device", "name", "prefix"]).flatMap((key) =>
       [options[key] ?? []].flat().sort().map((value) => [key, value]));
-    this.#position = options.lastEventId ?? "";
+    this.#position = (options.lastEventId ?? "").slice(0, 64); // As gaps repeat it.
     this.#soon.port1.onmessage = () => this.#post();
     const { signal } = this.#gone;
     for (const type of ["online", "pagehide", "pageshow", "freeze", "resume", "visibilitychange"]) {
@@ -179,6 +178,7 @@ class Subscription {
   /** @param {State["shared"]} shared */
   #lead(shared) {
     this.#shared = shared;
+    this.#from = this.#position;
     this.#guard(SILENCE_MS);
     this.#line = new Line(this);
     this.#line.open();
@@ -194,9 +194,10 @@ class Subscription {
   }
 
   #post() {
-    const from = this.#outbox.length ? this.#from : this.#position;
+    const from = this.#from;
     const items = [{ fanlight: "hello", upstream: this.#upstream }, ...this.#outbox.splice(0)];
     if (this.#line) this.#channel?.postMessage({ from, items, state: this.#state });
+    this.#from = this.#position;
   }
 
   /** @param {Batch & { joins?: boolean }} batch */
@@ -237,8 +238,8 @@ class Subscription {
     return epoch(id) === epoch(this.#position) && seq(id) <= seq(this.#position);
   }
 
-  // Pages see no keep-alives. So what is silent is polled for: if there is anything and the stream
-  // does not bring it as well, the stream is deaf.
+  // Pages see no keep-alives. A poll tells: what it finds and the stream does not bring as well
+  // shows that the stream is deaf.
 
   /** @param {number} ms */
   #guard(ms) {
@@ -321,28 +322,23 @@ class Subscription {
     if (this.#gone.signal.aborted) return;
     if (fanlight === "hello") {
       this.#position ||= id ?? "";
-      if (item.upstream && item.upstream !== this.#upstream) call(onUpstream, { state: item.upstream });
-      this.#upstream = item.upstream || this.#upstream;
+      const { upstream: state } = item;
+      if (state && state !== this.#upstream) call(onUpstream, { state: (this.#upstream = state) });
       return;
     }
     if (fanlight === "gap" ? !this.#breaks(item) : !this.#isNew(id)) return;
-    const before = this.#position;
     if (this.#isNew(id)) this.#position = id;
-    if (fanlight === "gap") call(onGap, item);
-    else this.#fresh = false;
+    if (fanlight !== "gap") this.#fresh = false;
+    if (fanlight === "upstream") this.#upstream = item.state;
     if (this.#line && this.#channel) {
-      if (!this.#outbox.length) {
-        this.#from = before;
-        this.#soon.port2.postMessage(0);
-      }
-      if (this.#outbox.push(item) >= BATCH_MAX) this.#post();
+      const count = this.#outbox.push(item);
+      if (count === 1) this.#soon.port2.postMessage(0);
+      if (count === BATCH_MAX) this.#post();
     }
     if (!fanlight) call(onEvent, item);
+    else if (fanlight === "gap") call(onGap, item);
     else if (fanlight === "hole") call(onHole, item);
-    else if (fanlight === "upstream") {
-      this.#upstream = item.state;
-      call(onUpstream, item);
-    }
+    else if (fanlight === "upstream") call(onUpstream, item);
   }
 
   /** @param {string} id */
@@ -355,10 +351,8 @@ class Subscription {
 
   /** True if a gap tells anything new; then it may break with the ids before. @param {Gap} gap */
   #breaks({ id, reason, requested, to }) {
-    const position = this.#position;
-    let breaks = requested === position.slice(0, 64);
-    if (reason === "restart") breaks = epoch(requested ?? "") === epoch(position);
-    else if (reason !== "future" && reason !== "malformed") return this.#isNew(`${epoch(id)}-${to - 1}`);
+    if (!["restart", "future", "malformed"].includes(reason)) return this.#isNew(`${epoch(id)}-${to - 1}`);
+    const breaks = epoch(requested ?? "") === epoch(this.#position);
     this.#fresh ||= breaks;
     return breaks;
   }
@@ -398,7 +392,7 @@ class Line {
 
   open() {
     clearTimeout(this.#waiting);
-    this.#attempt = this.#try(this.#rank, (reason, retryMs) => this.#failed(reason, retryMs));
+    this.#attempt = this.#try(this.#rank);
     this.owner.tell({ state: "connecting", transport: this.owner.transports[this.#rank] });
   }
 
@@ -423,8 +417,8 @@ class Line {
     this.#climber?.stop.abort();
   }
 
-  /** @param {number} rank @param {Fail} failed */
-  #try(rank, failed) {
+  /** @param {number} rank */
+  #try(rank) {
     const kind = this.owner.transports[rank];
     const stop = new AbortController();
     const { signal } = stop;
@@ -432,7 +426,9 @@ class Line {
     const fail = (reason, retryMs) => {
       if (signal.aborted) return;
       stop.abort();
-      failed(reason, retryMs);
+      if (attempt !== this.#climber) return this.#failed(reason, retryMs);
+      this.#climber = undefined;
+      this.#climb(rank + 1);
     };
     const attempt = { opened: 0, stop, fail };
     /** @param {Item} item */
@@ -483,24 +479,20 @@ class Line {
     this.owner.tell({ state, retryAt: Date.now() + ms, reason });
   }
 
-  /** Tries the better transports from `rank` on, beside the present one; then again later. @param {number} rank */
+  /** Tries better transports from `rank` on, beside the present one. @param {number} rank */
   #climb(rank) {
     clearTimeout(this.#climbing);
     this.#climbing = undefined;
     if (this.#climber || !this.#rank) return;
-    if (rank < this.#rank) {
-      this.#climber = this.#try(rank, () => {
-        this.#climber = undefined;
-        this.#climb(rank + 1);
-      });
-    } else {
+    if (rank < this.#rank) this.#climber = this.#try(rank);
+    else {
       this.#climbing = setTimeout(() => this.#climb(0), this.#climbMs);
       this.#climbMs = Math.min(this.#climbMs * 2, CLIMB_MAX_MS);
     }
   }
 }
 
-/** Each opens a way in until the signal; what comes is heard, its end is a failure. */
+/** Ways in, open until the signal; their end is a failure. */
 /** @type {Record<Transport, (owner: Subscription, hear: (item: Item) => void, fail: Fail, signal: AbortSignal) => unknown>} */
 const TRANSPORTS = {
   sse(owner, hear, fail, signal) {
@@ -511,8 +503,7 @@ const TRANSPORTS = {
     for (const fanlight of ["hello", "gap", "hole", "upstream", "checkpoint", "bye"]) {
       source.addEventListener(`fanlight.${fanlight}`, read({ fanlight }));
     }
-    // Not left to reconnect by itself: it would resume from what this stream brought rather than
-    // from the position, without backoff, and end for good at the first 502.
+    // By itself it would resume from what it brought, not from the position, and end at a 502.
     source.onerror = () => fail("the stream broke or was refused");
     signal.onabort = () => source.close();
   },
@@ -522,7 +513,7 @@ const TRANSPORTS = {
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url, "fanlight.v1");
     socket.onmessage = ({ data }) => hear(JSON.parse(data));
-    socket.onclose = ({ code, reason }) => fail(`the WebSocket was closed: ${code} ${reason}`);
+    socket.onclose = ({ code, reason }) => fail(`closed: ${code} ${reason}`);
     signal.onabort = () => socket.close();
   },
 
@@ -543,7 +534,8 @@ const epoch = (id) => id.split("-")[0];
 const seq = (id) => Number(id.split("-")[1]);
 
 /** Full jitter, so that pages do not return together. @param {number} failures */
-const backoff = (failures) => Math.random() * Math.min(WAIT_MIN_MS * 2 ** failures, WAIT_MAX_MS);
+const backoff = (failures) =>
+  Math.round(Math.random() * Math.min(WAIT_MIN_MS * 2 ** failures, WAIT_MAX_MS));
 
 /** @param {number} ms @returns {Promise<unknown>} */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
