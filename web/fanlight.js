@@ -34,15 +34,14 @@
  * @property {(told: Upstream) => void} [onUpstream]
  * @property {(told: State) => void} [onState]
  *
- * @typedef {any} Item an event, or a control object with `fanlight`
- * @typedef {{ from: string, items: Item[], state: Omit<State, "shared"> }} Batch what one tab tells the others
+ * @typedef {any} Item what the broker says, or a batch of it from the leader
  * @typedef {(reason: string, retryMs?: number) => void} Fail
  * @typedef {{ opened: number, stop: AbortController, fail: Fail }} Attempt
  */
 
-const HELLO_MS = 5_000; // What says nothing for so long is held back on its way.
+const HELLO_MS = 5_000; // What is silent for so long is held back on its way.
 const STEADY_MS = 10_000; // What lasts so long was no failure.
-const STRIKES_MAX = 2; // Failures in a row of a transport that has worked before.
+const STRIKES_MAX = 2; // Failures of a transport that has worked.
 const WAIT_MIN_MS = 1_000;
 const WAIT_MAX_MS = 30_000;
 const CLIMB_MIN_MS = 60_000;
@@ -55,7 +54,7 @@ const BATCH_MAX = 256;
 const INBOX_MAX = 64;
 
 /**
- * Subscribes to the broker at `url`, which may be relative.
+ * Subscribes to the broker at `url`.
  * @param {string | URL} url
  * @param {Options} [options]
  * @returns {Connection}
@@ -66,21 +65,20 @@ class Subscription {
   /** @type {State["shared"]} */
   #shared = "alone";
   /** @type {State} */
-  #state = { state: "connecting", shared: "alone" };
-  #position;
-  #fresh = false; // A gap broke with what was before: the next id may be any.
+  state = { state: "connecting", shared: "alone" };
+  #fresh = false; // After such a gap the next id may be any.
   #gone = new AbortController();
-  #life = new AbortController(); // Ends also when the page is put aside.
+  #life = new AbortController(); // Until the page is put aside.
   /** @type {Line | undefined} */
   #line;
   /** @type {BroadcastChannel | undefined} */
   #channel;
-  /** @type {Batch[]} */
+  /** @type {Item[]} */
   #inbox = [];
   /** @type {Item[]} */
   #outbox = [];
   #from = "";
-  #soon = new MessageChannel(); // Not held back in a hidden tab, unlike a timer.
+  #soon = new MessageChannel(); // Unlike timers not held back in a hidden tab.
   #upstream = "";
   #heard = 0;
   #draining = false;
@@ -94,13 +92,13 @@ class Subscription {
     this.options = options;
     this.transports = options.transports ?? kinds;
     if (!this.transports[0] || this.transports.some((kind) => !kinds.includes(kind))) {
-      throw new TypeError(`transports are some of ${kinds}, not ${this.transports}`);
+      throw new TypeError(`transports must be some of ${kinds}`);
     }
     this.base = new URL(url, globalThis.document?.baseURI ?? location.href);
     if (!this.base.pathname.endsWith("/")) this.base.pathname += "/";
     this.filter = /** @type {const} */ (["device", "name", "prefix"]).flatMap((key) =>
       [options[key] ?? []].flat().sort().map((value) => [key, value]));
-    this.#position = (options.lastEventId ?? "").slice(0, 64); // As gaps repeat it.
+    this.position = options.lastEventId ?? "";
     this.#soon.port1.onmessage = () => this.#post();
     const { signal } = this.#gone;
     for (const type of ["online", "pagehide", "pageshow", "freeze", "resume", "visibilitychange"]) {
@@ -109,14 +107,6 @@ class Subscription {
     options.signal?.addEventListener("abort", () => this.close(), { signal });
     if (options.signal?.aborted) this.close();
     else this.#join();
-  }
-
-  get state() {
-    return this.#state;
-  }
-
-  get position() {
-    return this.#position;
   }
 
   close() {
@@ -128,7 +118,7 @@ class Subscription {
 
   /** @param {Event} event */
   #lives = ({ type }) => {
-    if (type === "pagehide" || type === "freeze") return this.#leave();
+    if (/hide|freeze/.test(type)) return this.#leave();
     if (type === "visibilitychange" && document.hidden) return;
     if (this.#life.signal.aborted) return this.#join();
     if (type === "online") this.#line?.hurry();
@@ -156,10 +146,10 @@ class Subscription {
       if ((await locks.request(key, how, hold)) !== null) return;
       this.#follow();
       await locks.request(key, { signal }, hold);
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (signal.aborted) return;
       this.#leave();
-      if (/** @type {Error} */ (error).name === "AbortError") return this.#join(); // Stolen.
+      if (error.name === "AbortError") return this.#join(); // Stolen.
       this.#life = new AbortController();
       this.#lead("alone");
     }
@@ -178,7 +168,7 @@ class Subscription {
   /** @param {State["shared"]} shared */
   #lead(shared) {
     this.#shared = shared;
-    this.#from = this.#position;
+    this.#from = this.position;
     this.#guard(SILENCE_MS);
     this.#line = new Line(this);
     this.#line.open();
@@ -186,7 +176,7 @@ class Subscription {
 
   #follow() {
     this.#shared = "follower";
-    // A leader speaks after each silence of its own; the timers of a hidden tab are late.
+    // A leader speaks after each silence of its own, which in a hidden tab is late.
     this.#guard((3 + Math.random()) * SILENCE_MS);
     this.#channel?.postMessage({ joins: true });
     // Joins on to nothing, so that a poll fetches the past.
@@ -196,11 +186,11 @@ class Subscription {
   #post() {
     const from = this.#from;
     const items = [{ fanlight: "hello", upstream: this.#upstream }, ...this.#outbox.splice(0)];
-    if (this.#line) this.#channel?.postMessage({ from, items, state: this.#state });
-    this.#from = this.#position;
+    if (this.#line) this.#channel?.postMessage({ from, items, state: this.state });
+    this.#from = this.position;
   }
 
-  /** @param {Batch & { joins?: boolean }} batch */
+  /** @param {Item} batch */
   #told(batch) {
     if (this.#line) return batch.joins && this.#post();
     if (!Array.isArray(batch.items)) return;
@@ -210,16 +200,16 @@ class Subscription {
     if (!this.#draining) this.#drain();
   }
 
-  /** Takes batches that join on to the position, and polls for what is missing before one. */
+  /** Takes batches that join on to the position; polls for what is missing before one. */
   async #drain() {
     this.#draining = true;
     for (let failures = 0, batch; (batch = this.#inbox[0]) && !this.#line; ) {
       const { from, items, state } = batch;
       try {
-        for (let before; !this.#reaches(from) && before !== this.#position; ) {
-          before = this.#position;
+        for (let before; !this.#reaches(from) && before !== this.position; ) {
+          before = this.position;
           await this.#fill();
-          if (epoch(from) !== epoch(this.#position)) break; // It is from before a restart.
+          if (epoch(from) !== epoch(this.position)) break;
         }
         failures = 0;
       } catch {
@@ -227,7 +217,7 @@ class Subscription {
       }
       if (failures || this.#inbox[0] !== batch) continue;
       this.#inbox.shift();
-      if (this.#reaches(from)) items.forEach((item) => this.#take(item));
+      if (this.#reaches(from)) for (const item of items) this.#take(item);
       this.tell(state);
     }
     this.#draining = false;
@@ -235,7 +225,7 @@ class Subscription {
 
   /** @param {string} id */
   #reaches(id) {
-    return epoch(id) === epoch(this.#position) && seq(id) <= seq(this.#position);
+    return epoch(id) === epoch(this.position) && seq(id) <= seq(this.position);
   }
 
   // Pages see no keep-alives. A poll tells: what it finds and the stream does not bring as well
@@ -251,14 +241,14 @@ class Subscription {
   }
 
   async #probe() {
-    if (this.#probing || this.#state.state !== "open") return;
+    if (this.#probing || this.state.state !== "open") return;
     this.#probing = true;
     const { signal } = this.#life;
     const heard = this.#heard;
     try {
       if (await this.#fill()) {
         await pause(GRACE_MS);
-        if (heard === this.#heard && !signal.aborted) this.#deaf("the stream was deaf");
+        if (heard === this.#heard && !signal.aborted) this.#deaf("deaf");
       }
       this.#post();
     } catch (error) {
@@ -277,34 +267,34 @@ class Subscription {
   /** Takes what a poll finds; true if there was any. */
   async #fill() {
     const items = await this.poll(0, this.#life.signal);
-    items.forEach((item) => this.#take(item));
+    for (const item of items) this.#take(item);
     return items.length > 1;
   }
 
   /**
-   * All after the position, and a checkpoint; nothing if the epoch has changed meanwhile.
+   * What is after the position; nothing if the epoch changed meanwhile.
    * @param {number} seconds
    * @param {AbortSignal} signal
    * @returns {Promise<Item[]>}
    */
   async poll(seconds, signal) {
-    const asked = this.#position;
-    const url = this.url("poll", ["timeout", `${seconds}`]);
+    const asked = this.position;
+    const url = this.url("poll", ["timeout", seconds]);
     const late = AbortSignal.timeout(seconds * 1000 + 2 * HELLO_MS);
     const response = await fetch(url, { cache: "no-store", signal: AbortSignal.any([signal, late]) });
     const { events, next, gap, error_description } = await response.json().catch(() => ({}));
     if (!response.ok) throw new Error(`${response.status} ${error_description ?? ""}`);
-    if (epoch(asked) !== epoch(this.#position)) return [];
+    if (epoch(asked) !== epoch(this.position)) return [];
     return [gap ?? [], ...events, { fanlight: "checkpoint", id: next }].flat();
   }
 
-  /** @param {string} path @param {string[][]} more */
+  /** @param {string} path @param {any[]} more */
   url(path, ...more) {
     const { since, snapshot } = this.options;
     const url = new URL(path, this.base);
-    if (this.#position) more.push(["last_event_id", this.#position]);
+    if (this.position) more.push(["last_event_id", this.position]);
     else if (since) more.push(["since", since]);
-    if (snapshot) more.push(["snapshot", "true"]);
+    if (snapshot) more.push(["snapshot", snapshot]);
     url.search = `${new URLSearchParams([...this.filter, ...more])}`;
     return url;
   }
@@ -321,13 +311,13 @@ class Subscription {
     const { onEvent, onGap, onHole, onUpstream } = this.options;
     if (this.#gone.signal.aborted) return;
     if (fanlight === "hello") {
-      this.#position ||= id ?? "";
+      this.position ||= id ?? "";
       const { upstream: state } = item;
       if (state && state !== this.#upstream) call(onUpstream, { state: (this.#upstream = state) });
       return;
     }
     if (fanlight === "gap" ? !this.#breaks(item) : !this.#isNew(id)) return;
-    if (this.#isNew(id)) this.#position = id;
+    if (this.#isNew(id)) this.position = id;
     if (fanlight !== "gap") this.#fresh = false;
     if (fanlight === "upstream") this.#upstream = item.state;
     if (this.#line && this.#channel) {
@@ -343,16 +333,16 @@ class Subscription {
 
   /** @param {string} id */
   #isNew(id) {
-    const position = this.#position;
+    const position = this.position;
     if (this.#fresh || !position) return true;
     if (epoch(id) === epoch(position)) return !this.#reaches(id);
-    this.#line?.fail("another epoch, and no gap");
+    this.#line?.fail("another epoch");
   }
 
-  /** True if a gap tells anything new; then it may break with the ids before. @param {Gap} gap */
+  /** True if a gap is new; it may break with the ids before. @param {Gap} gap */
   #breaks({ id, reason, requested, to }) {
     if (!["restart", "future", "malformed"].includes(reason)) return this.#isNew(`${epoch(id)}-${to - 1}`);
-    const breaks = epoch(requested ?? "") === epoch(this.#position);
+    const breaks = this.position.startsWith(epoch(requested ?? ""));
     this.#fresh ||= breaks;
     return breaks;
   }
@@ -360,9 +350,9 @@ class Subscription {
   /** @param {Omit<State, "shared">} change */
   tell(change) {
     const state = { ...change, shared: this.#shared };
-    const same = JSON.stringify(state) === JSON.stringify(this.#state);
-    if (same || this.#state.state === "closed") return;
-    this.#state = state;
+    const same = JSON.stringify(state) === JSON.stringify(this.state);
+    if (same || this.state.state === "closed") return;
+    this.state = state;
     this.#soon.port2.postMessage(0);
     call(this.options.onState, state);
   }
@@ -399,7 +389,7 @@ class Line {
   /** @param {string} reason */
   fail(reason) {
     if (!this.#attempt) return;
-    this.#attempt.opened &&= Date.now(); // However long it lasted, it was no success.
+    this.#attempt.opened &&= Date.now(); // No success, however long.
     this.#attempt.fail(reason);
   }
 
@@ -419,7 +409,6 @@ class Line {
 
   /** @param {number} rank */
   #try(rank) {
-    const kind = this.owner.transports[rank];
     const stop = new AbortController();
     const { signal } = stop;
     /** @type {Fail} */
@@ -438,10 +427,10 @@ class Line {
       if (!attempt.opened) this.#opened(attempt, rank);
       this.owner.hear(item);
     };
-    const late = () => attempt.opened || fail(`no answer over ${kind}`);
+    const late = () => attempt.opened || fail("no answer");
     setTimeout(late, Math.min(HELLO_MS * 2 ** this.#failures, WAIT_MAX_MS));
-    // Later, so that a transport which the browser does not have fails like any other.
-    const open = async () => signal.aborted || TRANSPORTS[kind](this.owner, hear, fail, signal);
+    // Later, so that one the browser lacks fails like any other.
+    const open = async () => signal.aborted || TRANSPORTS[this.owner.transports[rank]](this.owner, hear, fail, signal);
     Promise.resolve().then(open).catch((error) => fail(String(error)));
     return attempt;
   }
@@ -464,8 +453,8 @@ class Line {
 
   /** @param {string} reason @param {number} [retryMs] */
   #failed(reason, retryMs) {
-    const opened = this.#attempt?.opened;
-    if (opened && Date.now() - opened > STEADY_MS) this.#failures = this.#strikes = 0;
+    const opened = this.#attempt?.opened || Infinity;
+    if (Date.now() - opened > STEADY_MS) this.#failures = this.#strikes = 0;
     this.#told = retryMs !== undefined;
     if (!this.#told && this.#strikes++ >= (this.#proven ? STRIKES_MAX : 0)) {
       this.#strikes = 0;
@@ -474,7 +463,7 @@ class Line {
       if (this.#rank) return this.open();
     }
     const ms = retryMs ?? backoff(this.#failures++);
-    const state = navigator.onLine === false ? "offline" : "waiting";
+    const state = navigator.onLine ? "waiting" : "offline";
     this.#waiting = setTimeout(() => this.open(), ms);
     this.owner.tell({ state, retryAt: Date.now() + ms, reason });
   }
@@ -492,7 +481,7 @@ class Line {
   }
 }
 
-/** Ways in, open until the signal; their end is a failure. */
+/** Ways in, until the signal. */
 /** @type {Record<Transport, (owner: Subscription, hear: (item: Item) => void, fail: Fail, signal: AbortSignal) => unknown>} */
 const TRANSPORTS = {
   sse(owner, hear, fail, signal) {
@@ -503,8 +492,8 @@ const TRANSPORTS = {
     for (const fanlight of ["hello", "gap", "hole", "upstream", "checkpoint", "bye"]) {
       source.addEventListener(`fanlight.${fanlight}`, read({ fanlight }));
     }
-    // By itself it would resume from what it brought, not from the position, and end at a 502.
-    source.onerror = () => fail("the stream broke or was refused");
+    // By itself it would resume after what it brought, not the position, and end at a 502.
+    source.onerror = () => fail("the stream broke");
     signal.onabort = () => source.close();
   },
 
@@ -533,19 +522,14 @@ const epoch = (id) => id.split("-")[0];
 /** @param {string} id */
 const seq = (id) => Number(id.split("-")[1]);
 
-/** Full jitter, so that pages do not return together. @param {number} failures */
+/** Full jitter: pages do not return together. @param {number} failures */
 const backoff = (failures) =>
   Math.round(Math.random() * Math.min(WAIT_MIN_MS * 2 ** failures, WAIT_MAX_MS));
 
-/** @param {number} ms @returns {Promise<unknown>} */
+/** @param {number} ms */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/**
- * The page's exceptions are reported, and stop nothing.
- * @template T
- * @param {((item: T) => void) | undefined} callback
- * @param {T} item
- */
+/** What the page throws is reported, and stops nothing. @param {any} callback @param {Item} item */
 const call = (callback, item) => {
   try {
     callback?.(item);
