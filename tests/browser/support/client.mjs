@@ -27,6 +27,7 @@ const PAGE = "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><tit
 export function serveClient(proxy) {
   proxy.pages.set("/fanlight.js", { type: "text/javascript; charset=utf-8", body: CLIENT });
   proxy.pages.set("/page", { type: "text/html", body: PAGE });
+  proxy.pages.set("/favicon.ico", { type: "image/svg+xml", body: "<svg xmlns='http://www.w3.org/2000/svg'/>" });
 }
 
 /** One connection of the client, in a page. */

@@ -106,7 +106,7 @@ export class Proxy {
     const path = (asked.url ?? "").split("?")[0];
     const page = this.pages.get(path);
     if (page) {
-      answer.writeHead(200, { "content-type": page.type, "cache-control": "no-store", ...page.headers });
+      answer.writeHead(200, { "content-type": page.type, "cache-control": "no-cache", ...page.headers });
       answer.end(page.body);
       return;
     }
