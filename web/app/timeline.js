@@ -16,7 +16,7 @@ const AXIS_Y = 84;
 /** A short state is drawn this wide: it must be seen, and hit with a finger. */
 const MARK_WIDTH_MIN = 4;
 /** Width of a letter, about, to see whether a word fits. */
-const LETTER_WIDTH = 7.5;
+const LETTER_WIDTH = 8.6;
 const TICK_WIDTH_MIN = 110;
 
 /** @typedef {{state: string, since: number, until: number, detail: string}} Span one state, in Unix milliseconds */

@@ -21,6 +21,8 @@ const PAINT_MS = 500;
 const SORT_MS = 2_000;
 /** The page's clock counts as right if it is off the broker's by less. */
 const SKEW_MIN_MS = 2_000;
+/** An outage that is shorter is not worth a note. */
+const DEAF_MIN_MS = 2_000;
 
 /** @type {[string, string][]} */
 const SORTS = [
@@ -43,8 +45,10 @@ export function devices(context) {
   let timer = 0;
   let sortedAt = 0;
   let page = 0;
-  /** Since when the page hears nothing; Infinity while it does. */
-  let deafSince = Infinity;
+  /** Since when the page hears nothing of the broker; Infinity while it does. */
+  let cutSince = Infinity;
+  /** Until when the broker heard the cloud; Infinity while it does. */
+  let cloudUntil = Infinity;
   /** @type {import("../fleet.js").Device[]} */
   let shown = [];
   /** @type {Map<string, Entry>} */
@@ -218,17 +222,20 @@ export function devices(context) {
 
   function listen() {
     const { now, error } = status.report;
-    const isDeaf = error !== "" || (now && now.upstream.state !== "live") || (feed.state !== null && feed.state.state !== "open");
-    if (isDeaf !== (deafSince !== Infinity)) deafSince = isDeaf ? Date.now() : Infinity;
+    const isCut = error !== "" || (feed.state !== null && feed.state.state !== "open");
+    if (isCut !== (cutSince !== Infinity)) cutSince = isCut ? Date.now() : Infinity;
+    cloudUntil = now && now.upstream.state !== "live"
+      ? status.report.at - 1000 * (now.upstream.last_byte_age_seconds ?? 0) : Infinity;
     // Shown once it lasts: a moment changes nothing.
-    deafNote.hidden = Date.now() - deafSince < SKEW_MIN_MS;
+    deafNote.hidden = Date.now() - Math.min(cutSince, cloudUntil) < DEAF_MIN_MS;
   }
 
   /** @returns {import("../fleet.js").Clock} */
   function clock() {
     const now = Date.now();
     const live = status.report.now?.upstream;
-    return { now, from: live?.state === "live" ? Date.parse(live.since) + skew() : -Infinity, to: Math.min(now, deafSince) };
+    const from = live?.state === "live" ? Date.parse(live.since) + skew() : -Infinity;
+    return { now, from, to: Math.min(now, cutSince, cloudUntil) };
   }
 
   function draw() {
