@@ -90,7 +90,7 @@ const OPENS = {
 /** @type {Record<string, string>} */
 const GAPS = {
   evicted: "They came back too late: what they missed had left the ring. A larger ring reaches further back.",
-  overtaken: "They read too slowly, and the ring went past them. Look at the slowest below, and at their network.",
+  overtaken: "They read too slowly, and the ring went past them. Look at the slowest ones, and at their network.",
   restart: "They came back with a place from before the broker's start. Normal after a restart.",
   future: "They came with a place that does not exist yet. A faulty client, or one that was at another broker.",
   malformed: "They came with a place that cannot be read. A faulty client.",

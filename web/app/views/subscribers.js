@@ -46,7 +46,8 @@ export function subscribers(context) {
       card("Room", connections.element, groups)),
     card("The slowest", slowestSays, slowest.element),
     card("Gaps told: somebody missed something, and knows it", gapsNone, gaps.element),
-    card("Why connections ended", closedNone, closed.element));
+    card("Why connections ended", closedNone, closed.element),
+    h("p", { class: "muted" }, "The same for scripts: ", h("a", { href: "status" }, "/status"), ", and for Prometheus: ", h("a", { href: "metrics" }, "/metrics"), "."));
   content.hidden = true;
   const element = h("section", { class: "page", "aria-labelledby": "subscribers-title" },
     h("h1", { id: "subscribers-title" }, "Subscribers"), stale, waiting, content);

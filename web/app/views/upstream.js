@@ -103,12 +103,13 @@ export function upstream(context) {
   function drawState(answer) {
     const up = answer.upstream;
     const meaning = stateMeaning(up.state);
-    setText(chip, up.state);
-    chip.dataset.tone = meaning.tone;
-    setText(says, meaning.says);
+    const isKnown = status.report.error === "";
+    setText(chip, isKnown ? up.state : `last known: ${up.state}`);
+    chip.dataset.tone = isKnown ? meaning.tone : "warn";
+    setText(says, isKnown ? meaning.says : "How it is now cannot be known while the broker does not answer.");
     detail.hidden = up.detail === "";
     setText(detail, up.detail === "" ? "" : `The broker: ${up.detail}`);
-    setText(todo, meaning.todo);
+    setText(todo, isKnown ? meaning.todo : "Check that the broker runs, and that a proxy in between passes its answers on.");
     const clock = Date.parse(answer.now);
     now.set({
       since: duration(clock - Date.parse(up.since)),
