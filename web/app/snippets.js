@@ -44,11 +44,10 @@ function curl(subscription, base) {
         note: "Needs jq. Each answer says where the next begins.",
         text: `url=${quote.shell(`${endpoint(base, "poll")}?${rest}`)}
 from=${quote.shell(encode(first.length ? first : [["after", ""]]))}
-while answer=$(curl -sS${globs} --fail-with-body "$url&$from"); do
-  printf '%s\\n' "$answer" | jq -c '.gap // empty, .events[]'
+while answer=$(curl -sS${globs} --fail-with-body "$url&$from") || { printf '%s\\n' "$answer" >&2; false; }; do
+  printf '%s\\n' "$answer" | jq -c '.gap // empty, .events[]' || break
   from=after=$(printf '%s\\n' "$answer" | jq -r .next)
 done
-printf '%s\\n' "$answer"
 `,
       };
     }
