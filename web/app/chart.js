@@ -146,7 +146,7 @@ export class Chart {
         y: { range: () => this.#picture.bounds },
       },
       axes: [
-        { ...axis, space: 72, size: 32, values: times },
+        { ...axis, space: 72, size: 32, splits: moments, values: times },
         { ...axis, values: figures, size: room },
       ],
       series: [{}, ...DASHES.map((dash, i) => ({
@@ -186,6 +186,17 @@ const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" 
 const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 const second = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const fraction = new Intl.DateTimeFormat(undefined, { minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false });
+
+/**
+ * Round times of the reader's zone; uPlot's own are off by the fraction of a second at the edge.
+ * @type {(drawing: Drawing, axis: number, from: number, to: number, step: number) => number[]}
+ */
+const moments = (_drawing, _axis, from, to, step) => {
+  const zone = new Date(from).getTimezoneOffset() * 60_000;
+  const found = [];
+  for (let time = Math.ceil((from - zone) / step) * step + zone; time <= to; time += step) found.push(time);
+  return found;
+};
 
 /** @type {(drawing: Drawing, splits: number[], axis: number, space: number, step: number) => string[]} */
 const times = (_drawing, splits, _axis, _space, step) => {

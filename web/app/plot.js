@@ -66,7 +66,7 @@ export class Plot {
     this.down = button("↓", "Move down", () => asked.move(this, 1));
     this.element = h("section", { class: "card plot", "aria-label": name },
       h("div", { class: "plot-head" },
-        h("h2", null, source.name, source.path.length ? h("code", null, pathText(source.path)) : null,
+        h("h2", null, source.name, " ", source.path.length ? h("code", null, pathText(source.path)) : null, " ",
           source.device ? h("small", { class: "muted" }, source.device) : null),
         h("div", { class: "plot-buttons" }, this.up, this.down, button("✕", "Remove", () => asked.remove(this)))),
       this.#chart.element,

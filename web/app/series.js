@@ -213,6 +213,12 @@ export class Series {
     }
   }
 
+  /** Forgets all. */
+  clear() {
+    this.lines.clear();
+    this.without = this.untimed = this.unnamed = 0;
+  }
+
   /** Times of the oldest and the newest point; Infinity and -Infinity if there is none. */
   span() {
     let from = Infinity;

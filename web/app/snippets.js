@@ -104,7 +104,7 @@ ${control ? `  onGap(gap) {
 /** @param {Subscription} subscription @param {string} base */
 function node(subscription, base) {
   const { transport, position, start, limit } = subscription;
-  const pairs = literals(query(subscription).filter(([name]) => !["last_event_id", "after", "since", "limit", "timeout"].includes(name)), quote.javascript, "[", "]");
+  const pairs = literals(query(subscription).filter(([name]) => !["last_event_id", "after", "since", "limit", "timeout"].includes(name)), quote.javascript, "  [", "]");
   const since = query(subscription).find(([name]) => name === "since")?.[1] ?? "";
   const head = `const url = ${quote.javascript(endpoint(base, transport))};
 const params = ${pairs};
@@ -221,7 +221,7 @@ for (;;) {
 /** @param {Subscription} subscription @param {string} base */
 function python(subscription, base) {
   const { transport, position, start, limit, format } = subscription;
-  const pairs = literals(query(subscription).filter(([name]) => !["last_event_id", "after", "since", "limit"].includes(name)), quote.python, "(", ")");
+  const pairs = literals(query(subscription).filter(([name]) => !["last_event_id", "after", "since", "limit"].includes(name)), quote.python, "    (", ")");
   const since = query(subscription).find(([name]) => name === "since")?.[1] ?? "";
   const head = `URL = ${quote.python(endpoint(base, transport))}
 PARAMS = ${pairs}
@@ -375,4 +375,4 @@ while True:
  * @param {string} close
  */
 const literals = (pairs, text, open, close) =>
-  pairs.length === 0 ? "[]" : `[\n${pairs.map(([name, value]) => `    ${open}${text(name)}, ${text(value)}${close},\n`).join("")}]`;
+  pairs.length === 0 ? "[]" : `[\n${pairs.map(([name, value]) => `${open}${text(name)}, ${text(value)}${close},\n`).join("")}]`;

@@ -9,7 +9,7 @@ import * as format from "../format.js";
 import { pathText } from "../json.js";
 import { Lately } from "../lately.js";
 import { Plot, figure } from "../plot.js";
-import { SOURCES_MAX, Series, sourceOf, sourceText } from "../series.js";
+import { SOURCES_MAX, Series, sourceOf, sourceText, timeOf } from "../series.js";
 
 /** Time between two pictures. */
 const INTERVAL_MS = 350;
@@ -27,7 +27,7 @@ const WINDOWS = [["5m", "5 min", 300_000], ["15m", "15 min", 900_000], ["1h", "1
 const WINDOW = "15m";
 
 /** @param {import("../main.js").Context} context @returns {import("../main.js").View} */
-export function plots({ store, status, announce }) {
+export function plots({ store, feed, status, announce }) {
   /** @type {Plot[]} */
   let shown = [];
   /** @type {Map<Plot, number>} number of the row that each plot takes next */
@@ -72,7 +72,12 @@ export function plots({ store, status, announce }) {
       h("button", { type: "button", "aria-label": "Zoom out", title: "Zoom out (−)", onclick: () => zoomBy(2) }, "−"),
       reset),
     span, adding);
-  const element = h("div", { class: "page plots" }, heading, toolbar, panel, stack, missing);
+  const held = h("span");
+  const older = h("p", { class: "muted plots-older", hidden: true }, held, h("button", { type: "button", onclick: () => {
+    feed.restart(status.report.now);
+    older.hidden = true;
+  } }, "Load all that the broker holds"));
+  const element = h("div", { class: "page plots" }, heading, toolbar, older, panel, stack, missing);
 
   // === what is shown ===
 
@@ -223,10 +228,6 @@ export function plots({ store, status, announce }) {
 
   function take() {
     const { first, next } = store;
-    if (first > takenAll && takenAll > 0 && first === next) {
-      breaks = new Breaks();
-      lately.clear();
-    }
     for (const [plot, from] of taken) {
       for (let n = Math.max(from, first); n < next; n += 1) plot.series.take(/** @type {import("../store.js").Row} */ (store.at(n)));
       plot.series.forget(first);
@@ -260,6 +261,9 @@ export function plots({ store, status, announce }) {
     heading.classList.toggle("unseen", shown.length > 0);
     adding.setAttribute("aria-expanded", String(isAdding));
     panel.hidden = shown.length > 0 && !isAdding;
+    const oldest = store.at(store.first);
+    older.hidden = !(shown.length > 0 && feed.hasOlder && oldest && from < timeOf(oldest));
+    if (oldest) setText(held, `This page holds what came since ${format.dateTime(timeOf(oldest))}.`);
     setText(span, `${format.dateTime(from)} – ${format.time(to).slice(0, 8)}${zoom ? ", zoomed" : ""}`);
     if (!panel.hidden) list();
     describe(from, to);
@@ -309,6 +313,18 @@ export function plots({ store, status, announce }) {
       h("ul", null, ...lines),
       there.length > lines.length ? h("p", { class: "muted" }, `and ${there.length - lines.length} older`) : "");
   }
+
+  // Rows were forgotten by wish: what is there now is taken anew.
+  store.watch(({ cleared, first }) => {
+    if (!cleared) return;
+    breaks = new Breaks();
+    lately.clear();
+    takenAll = first;
+    for (const plot of shown) {
+      plot.series.clear();
+      taken.set(plot, first);
+    }
+  });
 
   const sight = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {

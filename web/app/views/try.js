@@ -20,7 +20,7 @@ const TRANSPORTS = [["sse", "SSE"], ["ndjson", "NDJSON"], ["ws", "WebSocket"], [
 /** @type {[string, string][]} */
 const STARTS = [["now", "now"], ["since", "a while back"], ["earliest", "the oldest held"], ["position", "after a position"]];
 /** @type {[string, string][]} */
-const FORMATS = [["message", "message: one form for all names"], ["particle", "particle: as the cloud sends it"]];
+const FORMATS = [["message", "message"], ["particle", "particle"]];
 
 /** @param {import("../main.js").Context} context @returns {import("../main.js").View} */
 export function tryIt({ announce }) {
@@ -32,12 +32,12 @@ export function tryIt({ announce }) {
 
   // === the form ===
 
-  const transports = choice("transport", "How", TRANSPORTS);
+  const transports = choice("transport", "Transport", TRANSPORTS);
   const starts = choice("start", "Begin", STARTS);
   const lists = LISTS.map((name) => h("textarea", { id: `try-${name}`, rows: 2, spellcheck: "false", autocapitalize: "off", placeholder: LIST_WORDS[name][1] }));
   const since = h("input", { id: "try-since", spellcheck: "false", "aria-describedby": "try-since-help" });
   const position = h("input", { id: "try-position", spellcheck: "false", placeholder: "6n3k2ahq-1042" });
-  const limit = h("input", { id: "try-limit", inputmode: "numeric", placeholder: "none", spellcheck: "false" });
+  const limit = h("input", { id: "try-limit", inputmode: "numeric", placeholder: "no end", spellcheck: "false" });
   const format = h("select", { id: "try-format" }, ...FORMATS.map(([value, label]) => h("option", { value }, label)));
   const snapshot = h("input", { type: "checkbox" });
   const control = h("input", { type: "checkbox" });
@@ -45,13 +45,14 @@ export function tryIt({ announce }) {
     h("div", { class: "field" }, h("label", { for: input.id }, label), input, help ? h("small", { class: "muted", id: `${input.id}-help` }, help) : null);
   const sinceField = field(since, "Since", "5m, 1h30m, or a time like 2026-11-22T01:00:00Z");
   const positionField = field(position, "Position", "the id of an event");
-  const formatField = field(format, "Format");
+  const limitField = field(limit, "Number of events", "then it ends");
+  const formatField = field(format, "Format", "particle: as the cloud sends it");
   const form = h("form", { class: "card try-form", "aria-label": "Subscription" },
     h("h2", null, "Subscription"),
     transports.element, starts.element, sinceField, positionField,
     h("div", { class: "try-lists" }, ...LISTS.map((name, i) => field(lists[i], LIST_WORDS[name][0]))),
     h("small", { class: "muted" }, "One a line. Empty means all."),
-    h("div", { class: "try-more" }, field(limit, "End after (events)"), formatField),
+    h("div", { class: "try-more" }, limitField, formatField),
     h("div", { class: "try-checks" },
       h("label", null, snapshot, "First the newest value of each name and device"),
       h("label", null, control, "Tell of gaps and holes")));
@@ -70,14 +71,15 @@ export function tryIt({ announce }) {
   const tape = new Tape();
   const button = h("button", { type: "button", class: "primary", onclick: () => (stops ? stop("Stopped.") : start()) }, "Start");
   const state = h("p", { class: "try-state", role: "status" });
+  const running = h("section", { class: "card", "aria-labelledby": "try-run" },
+    h("div", { class: "split" }, h("h2", { id: "try-run" }, "Run it here"), button),
+    h("div", { class: "try-address" }, address, copyUrl),
+    state, tape.element);
   const element = h("div", { class: "page try" },
     h("h1", { class: "unseen" }, "Try it"),
     form,
     h("div", { class: "try-side" },
-      h("section", { class: "card", "aria-labelledby": "try-run" },
-        h("div", { class: "split" }, h("h2", { id: "try-run" }, "Run it here"), button),
-        h("div", { class: "try-address" }, address, copyUrl),
-        state, tape.element),
+      running,
       h("section", { class: "card", "aria-labelledby": "try-programs" },
         h("div", { class: "split" }, h("h2", { id: "try-programs" }, "As a program"), copyCode),
         tabs, note, code)));
@@ -118,6 +120,10 @@ export function tryIt({ announce }) {
     sinceField.hidden = subscription.start !== "since";
     positionField.hidden = subscription.start !== "position";
     formatField.hidden = subscription.transport !== "sse";
+    // A poll ends by itself: there the limit is of one answer.
+    const isPoll = subscription.transport === "poll";
+    limit.placeholder = isPoll ? "500" : "no end";
+    setText(/** @type {Element} */ (limitField.lastElementChild), isPoll ? "at most, in one answer" : "then it ends");
     setText(address, url(base, subscription));
     const all = snippets(subscription, base);
     const chosen = all.find(({ id }) => id === language) ?? all[0];
@@ -191,6 +197,8 @@ export function tryIt({ announce }) {
       if (params.get("run") === "1") {
         start();
         announce("Started");
+        // On a narrow screen what comes is below the form.
+        running.scrollIntoView({ block: "nearest" });
       }
     },
     hide() {
