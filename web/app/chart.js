@@ -160,7 +160,7 @@ export class Chart {
         bind: { dblclick: () => () => { this.#told.reset(); return null; } },
       },
       hooks: {
-        drawClear: [(/** @type {Drawing} */ drawing) => shadeBreaks(drawing, uPlot.pxRatio, this.#picture.breaks, shade)],
+        drawAxes: [(/** @type {Drawing} */ drawing) => shadeBreaks(drawing, uPlot.pxRatio, this.#picture.breaks, shade)],
         setCursor: [() => this.#told.cursor(this.cursor)],
         setSelect: [(/** @type {Drawing} */ drawing) => this.#selected(drawing)],
       },
@@ -214,7 +214,7 @@ const figures = (_drawing, splits, _axis, _space, step) => {
 };
 
 /** @type {(drawing: Drawing, values: string[] | null) => number} */
-const room = (_drawing, values) => 22 + 7 * Math.max(3, ...(values ?? []).map((value) => value.length));
+const room = (_drawing, values) => 22 + 7 * Math.max(5, ...(values ?? []).map((value) => value.length));
 
 /**
  * Shades what is missing, with oblique lines and a word, under the lines.
@@ -258,9 +258,9 @@ function shadeBreaks({ ctx, bbox, valToPos }, ratio, breaks, colours) {
     ctx.fillStyle = colours.ground;
     ctx.fillRect(x - 3 * ratio, bbox.top, label + 6 * ratio, 15 * ratio);
     ctx.fillStyle = colours.text;
-    ctx.textBaseline = "top";
+    ctx.textBaseline = "alphabetic";
     ctx.textAlign = "left";
-    ctx.fillText(kind, x, bbox.top + 2 * ratio);
+    ctx.fillText(kind, x, bbox.top + 11 * ratio);
     free = x + label + 8 * ratio;
   }
   ctx.restore();
