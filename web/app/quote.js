@@ -16,3 +16,13 @@ export const python = (/** @type {string} */ text) => JSON.stringify(text).repla
 
 /** @param {string} sign */
 const escape = (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`;
+
+/**
+ * A list of pairs as a literal.
+ * @param {[string, string][]} list
+ * @param {(text: string) => string} text
+ * @param {string} open
+ * @param {string} close
+ */
+export const pairs = (list, text, open, close) =>
+  list.length === 0 ? "[]" : `[\n${list.map(([name, value]) => `${open}${text(name)}, ${text(value)}${close},\n`).join("")}]`;

@@ -124,7 +124,7 @@ async function poll(subscription, base, told, signal) {
     for (const event of events) told.line(JSON.stringify(event));
     told.line(JSON.stringify({ next }));
     told.came(events.filter((/** @type {any} */ event) => event.fanlight === undefined).length, text.length);
-    told.state(`${answer.status}, asking again after ${next}`);
+    told.state(`${answer.status}, asking again after each answer`);
     pairs = [...pairs.filter(([name]) => name !== "after" && name !== "since"), ["after", next]];
   }
 }

@@ -6,17 +6,14 @@ import * as address from "../address.js";
 import { Breaks } from "../breaks.js";
 import { h, setText } from "../dom.js";
 import * as format from "../format.js";
-import { pathText } from "../json.js";
-import { Lately } from "../lately.js";
-import { Plot, figure } from "../plot.js";
+import { Picker } from "../picker.js";
+import { Plot } from "../plot.js";
 import { SOURCES_MAX, Series, sourceOf, sourceText, timeOf } from "../series.js";
 
 /** Time between two pictures. */
 const INTERVAL_MS = 350;
 /** Rows of the past that are searched for numbers, once. */
 const SEARCHED_ROWS_MAX = 5_000;
-/** Numbers listed. */
-const LISTED_MAX = 60;
 /** Breaks described below the picture. */
 const BREAKS_LISTED_MAX = 8;
 /** As near as one can zoom. */
@@ -33,7 +30,6 @@ export function plots({ store, feed, status, announce }) {
   /** @type {Map<Plot, number>} number of the row that each plot takes next */
   const taken = new Map();
   let breaks = new Breaks();
-  const lately = new Lately();
   let takenAll = 0;
   let window_ = WINDOW;
   /** @type {{from: number, to: number} | null} */
@@ -41,7 +37,6 @@ export function plots({ store, feed, status, announce }) {
   let cursor = NaN;
   let timer = 0;
   let isAdding = false;
-  let listed = "";
   let described = "";
 
   const windows = WINDOWS.map(([key, label]) =>
@@ -49,20 +44,12 @@ export function plots({ store, feed, status, announce }) {
   const reset = h("button", { type: "button", onclick: unzoom }, "Reset zoom");
   const adding = h("button", { type: "button", "aria-expanded": "false", onclick: () => { isAdding = !isAdding; paint(); } }, "Add a number");
   const span = h("span", { class: "muted plots-span" });
-  const search = h("input", { type: "search", placeholder: "Name or place", "aria-label": "Find a number by name or place", oninput: () => list() });
-  const body = h("tbody");
-  const more = h("p", { class: "muted" });
-  const heading = h("h1", null, "Plots");
-  const welcome = h("div", null,
-    h("p", null, "Pick a number and it is plotted, from the past that this page holds on. The address keeps the picture: copy it to share it."));
-  const panel = h("section", { class: "card plots-add", "aria-label": "Numbers seen lately" },
-    welcome,
-    h("div", { class: "split" }, h("h2", null, "Numbers seen lately"), search),
-    h("table", null,
-      h("thead", null, h("tr", null, h("th", { scope: "col" }, "event"), h("th", { scope: "col" }, "in its data"),
-        h("th", { scope: "col", class: "number" }, "newest"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "plot it")))),
-      body),
-    more);
+  const picker = new Picker((text) => {
+    add(text);
+    write();
+    paint();
+    announce("Plot added");
+  });
   const stack = h("div", { class: "plots-stack" });
   const missing = h("details", { class: "card plots-missing" });
   const toolbar = h("div", { class: "plots-bar" },
@@ -77,7 +64,8 @@ export function plots({ store, feed, status, announce }) {
     feed.restart(status.report.now);
     older.hidden = true;
   } }, "Load all that the broker holds"));
-  const element = h("div", { class: "page plots" }, heading, toolbar, older, panel, stack, missing);
+  const heading = h("h1", null, "Plots");
+  const element = h("div", { class: "page plots" }, heading, toolbar, older, picker.element, stack, missing);
 
   // === what is shown ===
 
@@ -86,7 +74,7 @@ export function plots({ store, feed, status, announce }) {
     if (shown.some((plot) => sourceText(plot.series.source) === text)) return;
     if (shown.length >= SOURCES_MAX) {
       announce(`No more than ${SOURCES_MAX} plots fit: remove one first.`);
-      setText(more, `No more than ${SOURCES_MAX} plots fit: remove one first.`);
+      picker.say(`No more than ${SOURCES_MAX} plots fit: remove one first.`);
       return;
     }
     const plot = new Plot(new Series(sourceOf(text)), {
@@ -109,7 +97,7 @@ export function plots({ store, feed, status, announce }) {
     paint();
     announce("Plot removed");
     const next = shown[Math.min(index, shown.length - 1)];
-    (next?.up ?? search).focus();
+    (next?.up ?? picker.search).focus();
   }
 
   /** @param {Plot} plot */
@@ -236,7 +224,7 @@ export function plots({ store, feed, status, announce }) {
     for (let n = Math.max(takenAll, first); n < next; n += 1) {
       const row = /** @type {import("../store.js").Row} */ (store.at(n));
       breaks.take(row);
-      if (next - n <= SEARCHED_ROWS_MAX) lately.take(row);
+      if (next - n <= SEARCHED_ROWS_MAX) picker.lately.take(row);
     }
     breaks.forget(first);
     takenAll = next;
@@ -257,46 +245,16 @@ export function plots({ store, feed, status, announce }) {
     }
     reset.disabled = !zoom;
     toolbar.hidden = shown.length === 0;
-    welcome.hidden = shown.length > 0;
+    picker.welcome.hidden = shown.length > 0;
     heading.classList.toggle("unseen", shown.length > 0);
     adding.setAttribute("aria-expanded", String(isAdding));
-    panel.hidden = shown.length > 0 && !isAdding;
+    picker.element.hidden = shown.length > 0 && !isAdding;
     const oldest = store.at(store.first);
     older.hidden = !(shown.length > 0 && feed.hasOlder && oldest && from < timeOf(oldest));
     if (oldest) setText(held, `This page holds what came since ${format.dateTime(timeOf(oldest))}.`);
     setText(span, `${format.dateTime(from)} – ${format.time(to).slice(0, 8)}${zoom ? ", zoomed" : ""}`);
-    if (!panel.hidden) list();
+    picker.paint();
     describe(from, to);
-  }
-
-  /** The numbers that could be added. */
-  function list() {
-    const found = lately.find(search.value);
-    const rows = found.slice(0, LISTED_MAX);
-    const key = rows.map((seen) => seen.key).join("\n");
-    if (key !== listed && !(body.matches(":hover") || body.contains(document.activeElement)) || body.children.length === 0) {
-      listed = key;
-      body.replaceChildren(...rows.map(({ key, name, path }) => h("tr", { "data-key": key },
-        h("td", { class: "mono" }, name), h("td", { class: "mono" }, path.length ? pathText(path) : h("span", { class: "muted" }, "the whole")),
-        h("td", { class: "number mono" }),
-        h("td", { class: "number" }, h("button", { type: "button", "aria-label": `Plot ${name} ${pathText(path)}`, onclick: () => pick(key) }, "Plot")))));
-    }
-    const values = new Map(found.map((seen) => [seen.key, seen.value]));
-    for (const row of body.rows) {
-      const value = values.get(row.dataset.key ?? "");
-      if (value !== undefined) setText(row.cells[2], figure(value));
-    }
-    setText(more, found.length > LISTED_MAX ? `${format.count(found.length - LISTED_MAX)} more: find them by name.`
-      : found.length > 0 ? "" : search.value ? "No number seen lately has this in its name or place."
-      : "No number has come yet. Events whose data is a number, or JSON with numbers, appear here.");
-  }
-
-  /** @param {string} key */
-  function pick(key) {
-    add(key);
-    write();
-    paint();
-    announce("Plot added");
   }
 
   /** @param {number} from @param {number} to what is shaded there, in words */
@@ -318,7 +276,7 @@ export function plots({ store, feed, status, announce }) {
   store.watch(({ cleared, first }) => {
     if (!cleared) return;
     breaks = new Breaks();
-    lately.clear();
+    picker.lately.clear();
     takenAll = first;
     for (const plot of shown) {
       plot.series.clear();
