@@ -35,7 +35,8 @@ export class Entry {
   #last = h("time");
   #bars = svg("path", { class: "spark-bars" });
   #spark = svg("svg", {
-    class: "spark", role: "img", width: SPARK_WIDTH, height: SPARK_HEIGHT, viewBox: `0 0 ${SPARK_WIDTH} ${SPARK_HEIGHT}`,
+    class: "spark", role: "img", width: SPARK_WIDTH, height: SPARK_HEIGHT,
+    viewBox: `0 0 ${SPARK_WIDTH} ${SPARK_HEIGHT}`,
   }, svg("path", { class: "spark-base", d: `M0 ${SPARK_HEIGHT - 0.5}H${SPARK_WIDTH}` }), this.#bars);
   #rate = h("small", { class: "muted" });
   #name = h("a", { class: "mono" });
@@ -55,12 +56,13 @@ export class Entry {
       type: "button", class: "quiet device-toggle", "aria-expanded": "false",
       "aria-label": `Details of ${device.id}`, onclick: () => this.#turn(),
     }, h("span", { "aria-hidden": "true" }, "▸"));
-    const copy = copies(h("button", { type: "button", class: "quiet device-copy", "aria-describedby": this.#id }, "Copy"), () => device.id);
+    const button = h("button", { type: "button", class: "quiet device-copy", "aria-describedby": this.#id }, "Copy");
+    const name = h("a", { id: this.#id, class: "mono", href: events(device.id), title: "Its events" }, device.id);
     const cell = (/** @type {string} */ kind, /** @type {import("./dom.js").Child[]} */ ...children) =>
       h("td", { class: `device-${kind}`, role: "cell" }, ...children);
     this.row = h("tr", { class: "device", role: "row" },
       h("th", { scope: "row", role: "rowheader", class: "device-id" },
-        h("span", { class: "device-head" }, this.#toggle, h("a", { id: this.#id, class: "mono", href: events(device.id), title: "Its events" }, device.id), copy)),
+        h("span", { class: "device-head" }, this.#toggle, name, copies(button, () => device.id))),
       cell("state", this.#state),
       cell("last", this.#last, this.#since),
       cell("rate", this.#spark, this.#rate),
@@ -159,10 +161,10 @@ export class Entry {
       h("td", { class: "device-when" }, dateTime(value.at)),
       h("td", { class: "number" }, count(value.count))));
     // Whoever stands on a link here stays on it.
-    const at = [...this.#names.querySelectorAll("a")].indexOf(/** @type {HTMLAnchorElement} */ (document.activeElement));
-    const href = document.activeElement?.getAttribute("href");
+    const at = document.activeElement;
+    const href = this.#names.contains(at) ? at?.getAttribute("href") : null;
     this.#names.replaceChildren(...rows);
-    if (at >= 0) [...this.#names.querySelectorAll("a")].find((one) => one.getAttribute("href") === href)?.focus();
+    if (href) [...this.#names.querySelectorAll("a")].find((one) => one.getAttribute("href") === href)?.focus();
   }
 }
 

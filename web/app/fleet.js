@@ -259,7 +259,8 @@ function countMinute(device, at) {
   const minute = Math.floor(at / MINUTE_MS);
   if (minute > device.minute) {
     // Minutes without events are in the ring too.
-    for (let i = Math.max(device.minute + 1, minute - MINUTES + 1); i <= minute; i += 1) device.minutes[i % MINUTES] = 0;
+    const from = Math.max(device.minute + 1, minute - MINUTES + 1);
+    for (let i = from; i <= minute; i += 1) device.minutes[i % MINUTES] = 0;
     device.minute = minute;
   }
   if (minute > device.minute - MINUTES) device.minutes[minute % MINUTES] += 1;

@@ -9,18 +9,25 @@ let made = 0;
 
 /**
  * @param {string} label
- * @returns {{element: HTMLElement, set: (value: number, max: number, text: string, tone?: string, hint?: string) => void}}
  */
 export function meter(label) {
   made += 1;
   const name = h("span", { id: `meter-${made}` }, label);
   const text = h("span", { class: "meter-text" });
   const bar = h("div", { class: "meter-bar" });
-  const track = h("div", { class: "meter-track", role: "meter", "aria-labelledby": name.id, "aria-valuemin": 0 }, bar);
+  const track = h("div",
+    { class: "meter-track", role: "meter", "aria-labelledby": name.id, "aria-valuemin": 0 }, bar);
   const hint = h("small", { class: "muted" });
   const element = h("div", { class: "meter" }, h("div", { class: "split" }, name, text), track, hint);
   return {
     element,
+    /**
+     * @param {number} value NaN where unknown
+     * @param {number} max
+     * @param {string} words all of it in words
+     * @param {string} [tone] good, warn or bad
+     * @param {string} [more] what else to know
+     */
     set(value, max, words, tone = "good", more = "") {
       const isKnown = Number.isFinite(value) && max > 0;
       const part = isKnown ? Math.min(1, Math.max(0, value / max)) : 0;
@@ -31,26 +38,6 @@ export function meter(label) {
       track.setAttribute("aria-valuetext", words);
       setText(text, words);
       setText(hint, more);
-    },
-  };
-}
-
-/**
- * A list of facts whose values are set again and again.
- * @param {Record<string, string>} labels by name
- */
-export function facts(labels) {
-  /** @type {Record<string, HTMLElement>} */
-  const values = {};
-  const element = h("dl", { class: "facts" }, ...Object.entries(labels).map(([name, label]) => {
-    values[name] = h("dd");
-    return h("div", null, h("dt", null, label), values[name]);
-  }));
-  return {
-    element,
-    /** @param {Record<string, string>} texts by name */
-    set(texts) {
-      for (const [name, text] of Object.entries(texts)) setText(values[name], text);
     },
   };
 }

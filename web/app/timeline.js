@@ -18,6 +18,12 @@ const MARK_WIDTH_MIN = 4;
 /** Width of a letter, about, to see whether a word fits. */
 const LETTER_WIDTH = 8.6;
 const TICK_WIDTH_MIN = 110;
+const TICKS_MAX = 60;
+/** Round steps of time between ticks, in seconds: 1 s to 30 days. */
+const STEPS_S = [
+  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000,
+];
+const DAY_MS = 86_400_000;
 
 /** @typedef {{state: string, since: number, until: number, detail: string}} Span one state, in Unix milliseconds */
 /** @typedef {{reason: string, since: number, until: number}} Hole */
@@ -42,7 +48,9 @@ export const OPEN_HOLE = "open";
 export const RANGES = { all: Infinity, "24h": 86_400_000, "1h": 3_600_000, "15m": 900_000 };
 
 export class Timeline {
-  #svg = svg("svg", { class: "timeline", role: "group", "aria-label": "States and holes by time. Arrow keys go from one to the next" });
+  #svg = svg("svg", {
+    class: "timeline", role: "group", "aria-label": "States and holes by time. Arrow keys go from one to the next",
+  });
   #told = h("p", { class: "timeline-told muted" });
   #legend = h("ul", { class: "timeline-legend", "aria-label": "Legend" });
   /** @type {Mark[]} */
@@ -111,11 +119,12 @@ export class Timeline {
     const word = wide > state.length * LETTER_WIDTH + 12
       ? svg("text", { x: left + 8, y: LANE_TOP + LANE_HEIGHT / 2 + 4.5 }, state) : null;
     const box = { x: left, y: LANE_TOP, width: wide, height: LANE_HEIGHT };
+    const hasPattern = Object.hasOwn(PATTERNS, state);
+    const behindWord = { x: left + 4, y: LANE_TOP + 8, width: state.length * LETTER_WIDTH + 4, height: LANE_HEIGHT - 16 };
     return this.#mark(label, since, tone,
       svg("rect", { ...box, class: "mark-ground" }),
-      Object.hasOwn(PATTERNS, state) ? svg("rect", { ...box, fill: `url(#${SVG_ID}${state})`, class: "mark-pattern" }) : null,
-      word && Object.hasOwn(PATTERNS, state)
-        ? svg("rect", { x: left + 4, y: LANE_TOP + 8, width: state.length * LETTER_WIDTH + 4, height: LANE_HEIGHT - 16, class: "mark-ground bare" }) : null,
+      hasPattern ? svg("rect", { ...box, fill: `url(#${SVG_ID}${state})` }) : null,
+      word && hasPattern ? svg("rect", { ...behindWord, class: "mark-ground bare" }) : null,
       word);
   }
 
@@ -162,7 +171,8 @@ export class Timeline {
 
   /** @param {number} index */
   #tell(index) {
-    setText(this.#told, this.#marks[index]?.label ?? "Point at a part of the picture, or go through it with the arrow keys, for details.");
+    setText(this.#told, this.#marks[index]?.label ??
+      "Point at a part of the picture, or go through it with the arrow keys, for details.");
   }
 
   /**
@@ -209,16 +219,17 @@ function patterns() {
  * @param {number} width
  */
 function ticks(from, length, width) {
-  const seconds = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000];
-  const step = 1_000 * (seconds.find((step) => (step * 1_000 / length) * width >= TICK_WIDTH_MIN) ?? seconds[seconds.length - 1]);
-  const clock = new Intl.DateTimeFormat(undefined, step < 60_000
-    ? { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }
-    : step < 86_400_000 ? { day: length > 86_400_000 ? "numeric" : undefined, month: length > 86_400_000 ? "short" : undefined, hour: "2-digit", minute: "2-digit", hour12: false }
-      : { month: "short", day: "numeric" });
+  const fits = STEPS_S.find((seconds) => (seconds * 1_000 / length) * width >= TICK_WIDTH_MIN);
+  const step = 1_000 * (fits ?? STEPS_S[STEPS_S.length - 1]);
+  const day = /** @type {const} */ ({ month: "short", day: "numeric" });
+  const minute = /** @type {const} */ ({ hour: "2-digit", minute: "2-digit", hour12: false });
+  const clock = new Intl.DateTimeFormat(undefined, step < 60_000 ? { ...minute, second: "2-digit" }
+    : step >= DAY_MS ? day : length > DAY_MS ? { ...day, ...minute } : minute);
   // Round by the reader's clock, not by Greenwich's.
   const offset = new Date(from).getTimezoneOffset() * 60_000;
   const made = [];
-  for (let at = Math.ceil((from - offset) / step) * step + offset; at <= from + length && made.length < 40; at += step) {
+  for (let at = Math.ceil((from - offset) / step) * step + offset; at <= from + length; at += step) {
+    if (made.length >= TICKS_MAX) break;
     const x = ((at - from) / length) * width;
     made.push(svg("path", { d: `M${x} ${LANE_TOP}V${HEIGHT - 14}`, class: "timeline-tick" }));
     if (x < width - 40) made.push(svg("text", { x: x + 3, y: AXIS_Y + 4, class: "timeline-time" }, clock.format(at)));

@@ -42,8 +42,9 @@ export class Samples {
  */
 export function trend() {
   const path = svg("path");
-  const element = svg("svg", { class: "trend", role: "img", width: WIDTH, height: HEIGHT, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-label": "" },
-    svg("path", { class: "trend-base", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }), path);
+  const element = svg("svg", {
+    class: "trend", role: "img", width: WIDTH, height: HEIGHT, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-label": "",
+  }, svg("path", { class: "trend-base", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }), path);
   return {
     element,
     draw(values, text) {
@@ -52,7 +53,8 @@ export function trend() {
       const step = WIDTH / Math.max(1, known.length - 1);
       const y = (/** @type {number} */ value) => (HEIGHT - 1 - (value / most) * (HEIGHT - 3)).toFixed(1);
       // Counts stay until they change: steps, not slopes.
-      path.setAttribute("d", known.map((value, i) => (i === 0 ? `M0 ${y(value)}` : `H${(i * step).toFixed(1)}V${y(value)}`)).join(""));
+      const steps = known.map((value, i) => (i === 0 ? `M0 ${y(value)}` : `H${(i * step).toFixed(1)}V${y(value)}`));
+      path.setAttribute("d", steps.join(""));
       element.setAttribute("aria-label", text);
     },
   };

@@ -28,7 +28,8 @@ export function welcome(context) {
   const next = h("p", { class: "muted" });
   const why = h("a", { href: "#/upstream" }, "More about the connection to the cloud");
   const publish = command("Publish an event as a device would, with particle-cli", `particle publish hello "from the shell"`);
-  const demo = command("See how it looks with simulated devices: no account, no token; on another port", "fanlight demo --listen 127.0.0.1:8081");
+  const demo = command("See how it looks with simulated devices: no account, no token; on another port",
+    "fanlight demo --listen 127.0.0.1:8081");
   const element = h("section", { class: "page welcome", "aria-labelledby": "welcome-title" },
     h("h1", { id: "welcome-title" }, "No event yet"),
     h("div", { class: "card" }, h("ol", { class: "welcome-steps" }, ...steps.map(({ element: one }) => one))),
@@ -81,10 +82,16 @@ function pageStep(now, error, stream) {
   const title = "This page reads from the broker";
   if (error) return { tone: "bad", title, text: `The broker does not answer: ${error}.` };
   if (!now) return { tone: "warn", title, text: "Asking the broker…" };
-  if (stream?.state === "open") return { tone: "good", title, text: `Broker ${now.version} at ${location.host} answers, and its stream is open.` };
-  if (stream?.state === "closed") return { tone: "bad", title, text: "The stream is closed. Reload the page to open it again." };
-  if (stream?.state === "offline") return { tone: "bad", title, text: "This device is offline: the stream opens again by itself." };
-  return { tone: "warn", title, text: "The broker answers; its stream is being opened." };
+  switch (stream?.state) {
+    case "open":
+      return { tone: "good", title, text: `Broker ${now.version} at ${location.host} answers, and its stream is open.` };
+    case "closed":
+      return { tone: "bad", title, text: "The stream is closed. Reload the page to open it again." };
+    case "offline":
+      return { tone: "bad", title, text: "This device is offline: the stream opens again by itself." };
+    default:
+      return { tone: "warn", title, text: "The broker answers; its stream is being opened." };
+  }
 }
 
 /**
@@ -107,8 +114,12 @@ function cloudStep(up, error) {
 function eventStep(up, error) {
   const title = "Devices publish";
   if (error || !up) return { tone: "none", title, text: "Not known before the broker answers." };
-  if (up.events > 0) return { tone: "good", title, text: "Events came before this page did. The next one shows up here at once." };
-  if (up.state === "live") return { tone: "warn", title, text: "No event has come since the broker's start. The first one shows up here at once." };
+  if (up.events > 0) {
+    return { tone: "good", title, text: "Events came before this page did. The next one shows up here at once." };
+  }
+  if (up.state === "live") {
+    return { tone: "warn", title, text: "No event has come since the broker's start. The first one shows up here at once." };
+  }
   return { tone: "none", title, text: "Events can come once the broker is connected." };
 }
 
@@ -119,16 +130,21 @@ function eventStep(up, error) {
  */
 function advice(now, error) {
   if (error) {
-    return ["The broker is missing", "Check that it runs, and that a proxy in between passes its answers on. This page asks again by itself."];
+    return ["The broker is missing",
+      "Check that it runs, and that a proxy in between passes its answers on. This page asks again by itself."];
   }
   if (!now) return ["One moment", "Asking the broker."];
   const up = now.upstream;
   if (up.state !== "live") return [up.state === "connecting" ? "Wait a moment" : "What to do", stateMeaning(up.state).todo];
   if (up.source === "demo") return ["Wait a moment", "The simulated devices speak by themselves; how often, --rate says."];
-  if (up.source === "sse") return ["Waiting for the first event", "Everything is connected. Let the source send something; if nothing comes, check upstream.url."];
+  if (up.source === "sse") {
+    return ["Waiting for the first event",
+      "Everything is connected. Let the source send something; if nothing comes, check upstream.url."];
+  }
   return ["Waiting for the first event",
-    "Everything is connected. Let a device publish, or publish from a shell as shown below. If devices publish and nothing comes, " +
-    "check that the token belongs to their owner and that upstream.scope, product and prefix let their events through."];
+    "Everything is connected. Let a device publish, or publish from a shell as shown below. " +
+    "If devices publish and nothing comes, check that the token belongs to " +
+    "their owner and that upstream.scope, product and prefix let their events through."];
 }
 
 function step() {
@@ -155,5 +171,6 @@ function step() {
  */
 function command(label, text) {
   const copy = copies(h("button", { type: "button", title: `Copy: ${label}` }, "Copy"), () => text);
-  return h("div", null, h("dt", null, label), h("dd", null, h("pre", { tabindex: 0, "aria-label": label, role: "region" }, text), copy));
+  const shown = h("pre", { tabindex: 0, "aria-label": label, role: "region" }, text);
+  return h("div", null, h("dt", null, label), h("dd", null, shown, copy));
 }

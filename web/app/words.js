@@ -22,8 +22,8 @@ const STATES = {
   stalled: {
     tone: "warn",
     says: "The cloud fell silent in an open connection. The broker closed it and opens another.",
-    todo: "Nothing to do, if it is rare. If it comes again and again, look at the network, proxies and firewalls in between, " +
-      "or raise upstream.stale_after.",
+    todo: "Nothing to do, if it is rare. If it comes again and again, look at the network, proxies and " +
+      "firewalls in between, or raise upstream.stale_after.",
   },
   "backing-off": {
     tone: "warn",
@@ -45,7 +45,8 @@ const STATES = {
   misconfigured: {
     tone: "bad",
     says: "The cloud refuses the request. Only a change of settings mends that.",
-    todo: "Mend the setting that is named here, then restart the broker. “fanlight check” looks at the settings without starting.",
+    todo: "Mend the setting that is named here, then restart the broker. " +
+      "“fanlight check” looks at the settings without starting.",
   },
 };
 
@@ -55,7 +56,8 @@ const STATES = {
  * @returns {Meaning}
  */
 export const stateMeaning = (state) =>
-  (Object.hasOwn(STATES, state) ? STATES[state] : { tone: "warn", says: `The broker says: ${state}.`, todo: "See the broker's trace." });
+  (Object.hasOwn(STATES, state) ? STATES[state]
+    : { tone: "warn", says: `The broker says: ${state}.`, todo: "See the broker's trace." });
 
 /** @type {Record<string, string>} */
 const SOURCES = {

@@ -7,22 +7,17 @@ import * as address from "../address.js";
 import { h, setText } from "../dom.js";
 import { Entry, TONES } from "../entry.js";
 import {
-  DEVICES_MAX, Fleet, MINUTES, NAMES_MAX, PAUSES_MAX, PAUSES_MIN, RECENT_MS, SILENT_FACTOR, SILENT_MIN_MS, STATES,
+  DEVICES_MAX, MINUTES, NAMES_MAX, PAUSES_MAX, PAUSES_MIN, RECENT_MS, SILENT_FACTOR, SILENT_MIN_MS, STATES,
 } from "../fleet.js";
 import { count, duration } from "../format.js";
+import { Hearing } from "../hearing.js";
 
-/** Rows taken into the model in one frame. */
-const ROWS_PER_FRAME = 5_000;
 /** Entries on a page. */
 const PAGE_SIZE = 50;
 /** Time between two drawings: people do not read faster. */
 const PAINT_MS = 500;
 /** Time between two sortings. */
 const SORT_MS = 2_000;
-/** The page's clock counts as right if it is off the broker's by less. */
-const SKEW_MIN_MS = 2_000;
-/** An outage that is shorter is not worth a note. */
-const DEAF_MIN_MS = 2_000;
 
 /** @type {[string, string][]} */
 const SORTS = [
@@ -35,20 +30,14 @@ const SORTS = [
 
 /** @param {import("../main.js").Context} context @returns {import("../main.js").View} */
 export function devices(context) {
-  const { store, feed, status } = context;
-  let fleet = new Fleet();
-  /** The next row to take in. */
-  let next = store.first;
-  /** @type {import("../fleet.js").Heard[]} */
-  let seeds = [];
+  const hearing = new Hearing(context, (isNew) => {
+    if (isNew) forgetEntries();
+    wake();
+  });
   let frame = 0;
   let timer = 0;
   let sortedAt = 0;
   let page = 0;
-  /** Since when the page hears nothing of the broker; Infinity while it does. */
-  let cutSince = Infinity;
-  /** Until when the broker heard the cloud; Infinity while it does. */
-  let cloudUntil = Infinity;
   /** @type {import("../fleet.js").Device[]} */
   let shown = [];
   /** @type {Map<string, Entry>} */
@@ -65,15 +54,17 @@ export function devices(context) {
   const chosen = {};
   for (const state of ["", ...STATES]) {
     const number = h("strong", null, "0");
-    const button = h("button", { type: "button", onclick: () => change({ state }), title: TONES[/** @type {"seen"} */ (state)]?.title },
-      state || "all", number);
+    const { title } = TONES[/** @type {"seen"} */ (state)] ?? {};
+    const button = h("button", { type: "button", onclick: () => change({ state }), title }, state || "all", number);
     chosen[state] = { button, number };
   }
   const notes = h("div", { class: "device-notes" });
-  const seedNote = note(h("span"), h("button", { type: "button", onclick: () => seed() }, "Ask again"));
+  const seedText = h("span");
+  const seedNote = note(seedText, h("button", { type: "button", onclick: () => hearing.seed() }, "Ask again"));
   const deafNote = note("This page hears nothing from the devices at present: states are as they were when it stopped. ",
     h("a", { href: "#/upstream" }, "Why"));
-  const fullNote = note(h("span"));
+  const fullText = h("span");
+  const fullNote = note(fullText);
   notes.append(seedNote, deafNote, fullNote);
   const body = h("tbody", { role: "rowgroup" });
   const table = h("table", { class: "devices", role: "table", "aria-label": "Devices" },
@@ -89,7 +80,8 @@ export function devices(context) {
   const element = h("section", { class: "page device-page", "aria-labelledby": "devices-title" },
     h("h1", { id: "devices-title" }, "Devices"),
     h("div", { class: "wrap" },
-      h("div", { class: "wrap", role: "group", "aria-label": "State" }, ...Object.values(chosen).map(({ button }) => button)),
+      h("div", { class: "wrap", role: "group", "aria-label": "State" },
+        ...Object.values(chosen).map(({ button }) => button)),
       h("label", null, "Filter", search),
       h("label", null, "Sort by", sort)),
     notes,
@@ -97,20 +89,7 @@ export function devices(context) {
     h("div", { class: "split device-pager" }, range, held, h("div", { class: "wrap" }, back, forth)),
     explained());
 
-  store.watch(({ cleared }) => {
-    if (cleared) {
-      fleet = new Fleet();
-      next = store.first;
-      forgetEntries();
-      void seed();
-    }
-    wake();
-  });
-  status.watch(listen);
-  feed.watch(listen);
-  void seed();
   wake();
-
   return { element, show, hide, key };
 
   /** @param {URLSearchParams} params */
@@ -123,7 +102,9 @@ export function devices(context) {
     page = Math.max(0, (Number.parseInt(params.get("page") ?? "1", 10) || 1) - 1);
     if (search.value !== wish.text) search.value = wish.text;
     sort.value = wish.sort;
-    for (const [name, { button }] of Object.entries(chosen)) button.setAttribute("aria-pressed", String(name === wish.state));
+    for (const [name, { button }] of Object.entries(chosen)) {
+      button.setAttribute("aria-pressed", String(name === wish.state));
+    }
     sortedAt = 0;
     if (!timer) timer = setInterval(wake, PAINT_MS);
     wake();
@@ -154,100 +135,31 @@ export function devices(context) {
     element.scrollIntoView();
   }
 
-  /** Asks for the newest values: of devices that said nothing since the page came, too. */
-  async function seed() {
-    seedNote.hidden = true;
-    try {
-      const answer = await fetch("last", { cache: "no-store" });
-      if (!answer.ok) throw new Error(`the broker answered ${answer.status}`);
-      /** @type {Record<string, any>[]} */
-      const events = await answer.json();
-      // Taken from the end, a few at a time.
-      seeds = events.reverse().map((event) => heard(String(event.coreid ?? ""), String(event.name), event.data, Date.parse(event.published_at)));
-    } catch (error) {
-      setText(/** @type {Element} */ (seedNote.firstElementChild),
-        `Devices that said nothing since this page came are missing: the newest values could not be read (${error instanceof Error ? error.message : error}). `);
-      seedNote.hidden = false;
-    }
-    wake();
-  }
-
   function wake() {
     if (!frame) frame = requestAnimationFrame(step);
   }
 
   function step() {
     frame = 0;
-    if (next < store.first) {
-      // Rows went by while nobody looked.
-      next = store.first;
-      fleet.interrupt();
-    }
-    const end = Math.min(store.next, next + ROWS_PER_FRAME);
-    for (; next < end; next += 1) take(/** @type {import("../store.js").Row} */ (store.at(next)));
-    for (let i = 0; i < ROWS_PER_FRAME && seeds.length > 0; i += 1) {
-      fleet.seed(/** @type {import("../fleet.js").Heard} */ (seeds.pop()));
-    }
-    if (next < store.next || seeds.length > 0) wake();
+    if (hearing.step()) wake();
     if (timer) draw();
   }
 
-  /** @param {import("../store.js").Row} row */
-  function take(row) {
-    if (row.kind === "gap" || row.kind === "hole") fleet.interrupt();
-    if (row.kind !== "event") return;
-    fleet.hear(heard(row.device, row.name, row.data, row.received, row.published));
-  }
-
-  /**
-   * @param {string} device
-   * @param {string} name
-   * @param {unknown} data
-   * @param {...number} times the first that is known counts
-   * @returns {import("../fleet.js").Heard}
-   */
-  function heard(device, name, data, ...times) {
-    const [received, published] = times.length > 1 ? times : [NaN, times[0]];
-    // What lies in the past has the cloud's time. Nothing comes from the future.
-    const at = Number.isFinite(received) ? received : Math.min(published + skew(), Date.now());
-    return { device, name, data: typeof data === "string" ? data : data === undefined || data === null ? "" : JSON.stringify(data), at };
-  }
-
-  /** How far this page's clock is ahead of the broker's, in milliseconds. */
-  function skew() {
-    const { now, at } = status.report;
-    const off = now ? at - Date.parse(now.now) : 0;
-    return Math.abs(off) >= SKEW_MIN_MS ? off : 0;
-  }
-
-  function listen() {
-    const { now, error } = status.report;
-    const isCut = error !== "" || (feed.state !== null && feed.state.state !== "open");
-    if (isCut !== (cutSince !== Infinity)) cutSince = isCut ? Date.now() : Infinity;
-    cloudUntil = now && now.upstream.state !== "live"
-      ? status.report.at - 1000 * (now.upstream.last_byte_age_seconds ?? 0) : Infinity;
-    // Shown once it lasts: a moment changes nothing.
-    deafNote.hidden = Date.now() - Math.min(cutSince, cloudUntil) < DEAF_MIN_MS;
-  }
-
-  /** @returns {import("../fleet.js").Clock} */
-  function clock() {
-    const now = Date.now();
-    const live = status.report.now?.upstream;
-    const from = live?.state === "live" ? Date.parse(live.since) + skew() : -Infinity;
-    return { now, from, to: Math.min(now, cutSince, cloudUntil) };
-  }
-
   function draw() {
-    const at = clock();
+    const at = hearing.clock();
     if (at.now - sortedAt >= SORT_MS) arrange(at);
-    for (const entry of entries.values()) entry.paint(at, fleet.since);
+    for (const entry of entries.values()) entry.paint(at, hearing.fleet.since);
+    deafNote.hidden = !hearing.isDeaf;
+    seedNote.hidden = hearing.seedError === "";
+    setText(seedText, seedNote.hidden ? "" : "Devices that said nothing since this page came are missing: " +
+      `the newest values could not be read (${hearing.seedError}). `);
   }
 
   /** @param {import("../fleet.js").Clock} at */
   function arrange(at) {
     const isAsked = sortedAt === 0;
     sortedAt = at.now;
+    const { fleet } = hearing;
     const { counts, shown: found } = fleet.list(wish, at);
     let all = 0;
     for (const state of STATES) {
@@ -257,10 +169,8 @@ export function devices(context) {
     setText(chosen[""].number, count(all));
     const isFull = all >= DEVICES_MAX;
     fullNote.hidden = !isFull;
-    if (isFull) {
-      setText(/** @type {Element} */ (fullNote.firstElementChild),
-        `${count(DEVICES_MAX)} devices are as many as this page keeps. Further ones are not shown; they sent ${count(fleet.refused)} events.`);
-    }
+    setText(fullText, !isFull ? "" : `${count(DEVICES_MAX)} devices are as many as this page keeps. ` +
+      `Further ones are not shown; they sent ${count(fleet.refused)} events.`);
     // Nothing moves away from under a pointer or the keyboard's place.
     const isHeld = !isAsked && entries.size > 0 &&
       (body.contains(document.activeElement) || (matchMedia("(hover: hover)").matches && body.matches(":hover")));
@@ -276,7 +186,7 @@ export function devices(context) {
     forth.disabled = page >= pages - 1;
     table.hidden = found.length === 0;
     empty.hidden = found.length > 0;
-    if (found.length === 0) sayEmpty(all);
+    if (found.length === 0) sayEmpty(all, fleet.nameless);
   }
 
   /** @param {import("../fleet.js").Device[]} list */
@@ -304,11 +214,14 @@ export function devices(context) {
     body.replaceChildren();
   }
 
-  /** @param {number} all */
-  function sayEmpty(all) {
+  /**
+   * @param {number} all devices
+   * @param {number} nameless events that name none
+   */
+  function sayEmpty(all, nameless) {
     const text = all > 0 ? "No device matches."
-      : fleet.nameless > 0
-        ? `${count(fleet.nameless)} events came, but none names a device. A device is known by the field “coreid” of its events.`
+      : nameless > 0
+        ? `${count(nameless)} events came, but none names a device. A device is known by the field “coreid” of its events.`
         : "No device has been heard yet.";
     if (empty.textContent?.startsWith(text)) return;
     empty.replaceChildren(h("p", null, text),

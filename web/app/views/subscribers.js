@@ -2,9 +2,10 @@
 //
 // Law: drawn from the broker's status alone, when an answer comes and somebody looks.
 
+import { card, facts, table } from "../card.js";
 import { h, setText } from "../dom.js";
 import { bytes, count, dateTime, duration, rate, time } from "../format.js";
-import { facts, meter } from "../meter.js";
+import { meter } from "../meter.js";
 import { rateOf } from "../status.js";
 import { Samples, trend } from "../trend.js";
 import { closeWord, gapWord, transportWord } from "../words.js";
@@ -27,16 +28,18 @@ export function subscribers(context) {
     all: "delivered since the start",
   });
   const since = h("p", { class: "muted" });
-  const transports = table("By transport", ["Transport", "Now", "Trend"], [1]);
+  const transports = table("By transport", ["Transport", "Now", "Trend"], { numbers: [1], isSlim: true });
   /** @type {Map<string, {number: HTMLElement, course: ReturnType<typeof trend>}>} */
   const ways = new Map();
   const connections = meter("Connections");
   const groups = h("p");
-  const gaps = table("Gaps told, by reason", ["Reason", "Times", "What it means"], [1]);
+  const gaps = table("Gaps told, by reason", ["Reason", "Times", "What it means"], { numbers: [1] });
   const gapsNone = h("p", null, "None since the broker's start: nobody was told that anything is missing.");
-  const closed = table("Connections that ended, by reason", ["Reason", "Times", "What it means"], [1]);
+  const closed = table("Connections that ended, by reason", ["Reason", "Times", "What it means"], { numbers: [1] });
   const closedNone = h("p", null, "None has ended since the broker's start.");
-  const slowest = table("The subscribers furthest behind", ["Id", "Transport", "Connected", "Behind"], [3]);
+  const slowest = table("The subscribers furthest behind", ["Id", "Transport", "Connected", "Behind"], {
+    numbers: [3], isSlim: true,
+  });
   const slowestSays = h("p");
 
   const content = h("div", { class: "broker-content" },
@@ -47,7 +50,8 @@ export function subscribers(context) {
     card("The slowest", slowestSays, slowest.element),
     card("Gaps told: somebody missed something, and knows it", gapsNone, gaps.element),
     card("Why connections ended", closedNone, closed.element),
-    h("p", { class: "muted" }, "The same for scripts: ", h("a", { href: "status" }, "/status"), ", and for Prometheus: ", h("a", { href: "metrics" }, "/metrics"), "."));
+    h("p", { class: "muted" }, "The same for scripts: ", h("a", { href: "status" }, "/status"),
+      ", and for Prometheus: ", h("a", { href: "metrics" }, "/metrics"), "."));
   content.hidden = true;
   const element = h("section", { class: "page", "aria-labelledby": "subscribers-title" },
     h("h1", { id: "subscribers-title" }, "Subscribers"), stale, waiting, content);
@@ -76,7 +80,8 @@ export function subscribers(context) {
     const { report } = status;
     const { now: answer, error, at } = report;
     stale.hidden = error === "";
-    setText(stale, error === "" ? "" : `The broker does not answer: ${error}. ${answer ? `What is shown is from ${dateTime(at)}.` : ""}`);
+    setText(stale, error === "" ? ""
+      : `The broker does not answer: ${error}. ${answer ? `What is shown is from ${dateTime(at)}.` : ""}`);
     waiting.hidden = answer !== null || error !== "";
     content.hidden = answer === null;
     if (!answer) return;
@@ -94,7 +99,8 @@ export function subscribers(context) {
     drawWays(its.by_transport);
     drawRoom(answer.limits);
     setText(groups, its.groups === 0 ? "Nobody reads, so there is no filter in use."
-      : `${count(its.groups)} filter${its.groups === 1 ? " is" : "s are"} in use. Subscribers with the same one form a group and are served together.`);
+      : `${count(its.groups)} filter${its.groups === 1 ? " is" : "s are"} in use. ` +
+        `Subscribers with the same one form a group and are served together.`);
     drawSlowest(its, answer.ring);
     drawReasons(gaps, gapsNone, its.gaps, gapWord);
     drawReasons(closed, closedNone, its.closed, closeWord);
@@ -105,16 +111,17 @@ export function subscribers(context) {
     for (const [name, number] of Object.entries(numbers)) {
       let way = ways.get(name);
       if (!way) {
-        way = { number: h("td", { class: "number", "data-label": "Now" }), course: trend() };
-        transports.body.append(h("tr", null, h("th", { scope: "row", "data-label": "Transport" }, transportWord(name)), way.number,
-          h("td", { "data-label": "Trend" }, way.course.element)));
+        way = { number: h("span"), course: trend() };
+        transports.body.append(transports.row(transportWord(name), way.number, way.course.element));
         ways.set(name, way);
       }
       setText(way.number, count(number));
       const course = samples.values[name] ?? [];
-      way.course.draw(course, `from ${count(course[0])} to ${count(number)}, at least ${count(Math.min(...course))}, at most ${count(Math.max(...course))}`);
+      way.course.draw(course, `from ${count(course[0])} to ${count(number)}, ` +
+        `at least ${count(Math.min(...course))}, at most ${count(Math.max(...course))}`);
     }
-    setText(since, `The trend is since ${time(samples.times[0]).replace(/[.,]\d+$/, "")}, when you first looked here; each is scaled to its own highest.`);
+    const start = time(samples.times[0]).replace(/[.,]\d+$/, "");
+    setText(since, `The trend is since ${start}, when you first looked here; each is scaled to its own highest.`);
   }
 
   /** @param {any} limits */
@@ -136,12 +143,13 @@ export function subscribers(context) {
     setText(slowestSays, total === 0 ? "Nobody is connected."
       : worst === 0 ? "Everybody is up to date."
         : worst > BEHIND * ring.events
-          ? `The slowest is ${count(worst)} records behind, of ${count(ring.events)} that are held: soon the ring goes past it, and it gets a gap.`
-          : `The slowest is ${count(worst)} record${worst === 1 ? "" : "s"} behind. Nothing is lost as long as that is less than the ${count(ring.events)} held.`);
+          ? `The slowest is ${count(worst)} records behind, of ${count(ring.events)} that are held: ` +
+            "soon the ring goes past it, and it gets a gap."
+          : `The slowest is ${count(worst)} record${worst === 1 ? "" : "s"} behind. ` +
+            `Nothing is lost as long as that is less than the ${count(ring.events)} held.`);
     slowest.element.hidden = list.length === 0;
-    slowest.body.replaceChildren(...list.map((/** @type {any} */ one) => row(slowest.columns, [
-      `#${one.id}`, transportWord(one.transport), duration(one.seconds * 1000), one.lag_events === 0 ? "up to date" : count(one.lag_events),
-    ], [3])));
+    slowest.body.replaceChildren(...list.map((/** @type {any} */ one) => slowest.row(`#${one.id}`, transportWord(one.transport),
+      duration(one.seconds * 1000), one.lag_events === 0 ? "up to date" : count(one.lag_events))));
   }
 
   /**
@@ -150,43 +158,13 @@ export function subscribers(context) {
    * @param {Record<string, number>} numbers by reason
    * @param {(reason: string) => string} word
    */
-  function drawReasons({ element: where, body, columns }, none, numbers, word) {
+  function drawReasons({ element: where, body, row }, none, numbers, word) {
     const known = Object.entries(numbers).filter(([, number]) => number > 0).sort((a, b) => b[1] - a[1]);
     none.hidden = known.length > 0;
     where.hidden = known.length === 0;
     const text = JSON.stringify(known);
     if (where.dataset.text === text) return;
     where.dataset.text = text;
-    body.replaceChildren(...known.map(([reason, number]) => row(columns, [reason, count(number), word(reason)], [1])));
+    body.replaceChildren(...known.map(([reason, number]) => row(reason, count(number), word(reason))));
   }
-}
-
-/**
- * @param {string} title
- * @param {...HTMLElement} children
- */
-const card = (title, ...children) => h("div", { class: "card" }, h("h2", null, title), ...children);
-
-/**
- * @param {string} caption
- * @param {string[]} columns
- * @param {number[]} numbers columns of numbers
- */
-function table(caption, columns, numbers) {
-  const body = h("tbody");
-  const element = h("table", { class: `broker-table${columns.includes("What it means") ? "" : " broker-slim"}` }, h("caption", { class: "unseen" }, caption),
-    h("thead", null, h("tr", null, ...columns.map((text, i) => h("th", { scope: "col", class: numbers.includes(i) ? "number" : null }, text)))),
-    body);
-  return { element, body, columns };
-}
-
-/**
- * @param {string[]} columns
- * @param {string[]} cells the first one names the row
- * @param {number[]} numbers
- */
-function row(columns, cells, numbers) {
-  return h("tr", null, ...cells.map((text, i) => (i === 0
-    ? h("th", { scope: "row", "data-label": columns[0] }, text)
-    : h("td", { class: numbers.includes(i) ? "number" : null, "data-label": columns[i] }, text))));
 }

@@ -3,15 +3,18 @@
 // Law: drawn from the broker's status alone, when an answer comes and somebody looks.
 
 import * as address from "../address.js";
+import { card, facts, table } from "../card.js";
 import { h, setText } from "../dom.js";
 import { ago, bytes, count, dateTime, duration } from "../format.js";
-import { facts, meter } from "../meter.js";
+import { meter } from "../meter.js";
 import { rateOf } from "../status.js";
 import { OPEN_HOLE, RANGES, Timeline } from "../timeline.js";
 import { holeWord, openWord, sourceWord, stateMeaning } from "../words.js";
 
 /** Rows of a table before all are asked for. The broker itself keeps 100. */
 const ROWS_SHOWN = 12;
+/** The parts of the past that can be chosen. @type {Record<keyof typeof RANGES, string>} */
+const RANGE_WORDS = { all: "all that is known", "24h": "24 hours", "1h": "1 hour", "15m": "15 minutes" };
 /** Part of a budget from which it is told in another tone. */
 const NEARLY = 0.75;
 
@@ -44,16 +47,16 @@ export function upstream(context) {
   const picker = h("select", { onchange: () => {
     address.amend({ span: picker.value === "all" ? null : picker.value });
     show(address.read().params);
-  } }, ...Object.entries({ all: "all that is known", "24h": "24 hours", "1h": "1 hour", "15m": "15 minutes" }).map(([value, label]) =>
-    h("option", { value }, label)));
-  const changes = table("Changes of state, newest first", ["State", "From", "For", "Why"]);
-  const holes = table("Holes, newest first", ["From", "Until", "For", "Why"]);
+  } }, ...Object.entries(RANGE_WORDS).map(([value, label]) => h("option", { value }, label)));
+  const changes = long("Changes of state, newest first", ["State", "From", "For", "Why"]);
+  const holes = long("Holes, newest first", ["From", "Until", "For", "Why"]);
   const holesSum = h("p");
   const holesOpen = h("p");
   const outcomes = h("ul", { class: "broker-list" });
 
   const content = h("div", { class: "broker-content" },
-    card("How it is", h("p", { class: "broker-line" }, chip), says, detail, h("p", null, h("strong", null, "What to do: "), todo), now.element),
+    card("How it is", h("p", { class: "broker-line" }, chip), says, detail,
+      h("p", null, h("strong", null, "What to do: "), todo), now.element),
     card("How it has been", h("p", null, h("label", null, "Show", picker)), timeline.element),
     h("div", { class: "broker-pair" },
       card("Limits", opens.element, age.element),
@@ -88,7 +91,8 @@ export function upstream(context) {
     const { report } = status;
     const { error, at } = report;
     stale.hidden = error === "";
-    setText(stale, error === "" ? "" : `The broker does not answer: ${error}. ${report.now ? `What is shown is from ${dateTime(at)}.` : ""}`);
+    setText(stale, error === "" ? ""
+      : `The broker does not answer: ${error}. ${report.now ? `What is shown is from ${dateTime(at)}.` : ""}`);
     waiting.hidden = report.now !== null || error !== "";
     content.hidden = report.now === null;
     if (!report.now) return;
@@ -180,14 +184,17 @@ export function upstream(context) {
       fill(changes, spans.map(({ state, since, until, detail: why }) => {
         const one = h("span", { class: "chip", "data-tone": stateMeaning(state).tone }, state);
         return [one, dateTime(since), duration(until - since), why];
-      }), "None yet.");
-      fill(holes, lost.filter(({ reason }) => reason !== OPEN_HOLE).map(({ reason, since, until }) => [dateTime(since), dateTime(until), duration(until - since), holeWord(reason)]), "");
+      }));
+      const over = lost.filter(({ reason }) => reason !== OPEN_HOLE);
+      fill(holes, over.map(({ reason, since, until }) =>
+        [dateTime(since), dateTime(until), duration(until - since), holeWord(reason)]));
     }
     // The present state goes on.
     const lasting = changes.body.rows[0]?.cells[2];
     if (lasting && last) setText(lasting, `${duration(last.until - last.since)} so far`);
     const open = lost.find(({ reason }) => reason === OPEN_HOLE);
-    setText(holesOpen, open ? `One more is open since ${dateTime(open.since)}: it is told and counted once the connection is back.` : "");
+    setText(holesOpen, !open ? ""
+      : `One more is open since ${dateTime(open.since)}: it is told and counted once the connection is back.`);
     const { holes: number, hole_seconds: seconds } = answer.upstream;
     setText(holesSum, number === 0 ? "None since the broker's start."
       : `${count(number)} since the broker's start, ${duration(seconds * 1000)} together: ` +
@@ -195,17 +202,15 @@ export function upstream(context) {
   }
 
   /**
-   * @param {ReturnType<typeof table>} target
+   * @param {ReturnType<typeof long>} target
    * @param {import("../dom.js").Child[][]} rows oldest first
-   * @param {string} none
    */
-  function fill({ element: where, body, columns }, rows, none) {
+  function fill(target, rows) {
+    const { element: where, body, row, more } = target;
     const isWhole = whole.has(where);
     const some = (isWhole ? rows : rows.slice(-ROWS_SHOWN)).reverse();
-    body.replaceChildren(...some.map((cells) => h("tr", null, ...cells.map((cell, i) => h("td", { "data-label": columns[i] }, cell)))));
-    const more = where.querySelector("button");
-    where.hidden = rows.length === 0 && none === "";
-    if (!more) return;
+    body.replaceChildren(...some.map((cells) => row(...cells)));
+    where.hidden = rows.length === 0;
     more.hidden = isWhole || rows.length <= ROWS_SHOWN;
     more.textContent = `Show all ${count(rows.length)}`;
     more.onclick = () => {
@@ -232,36 +237,19 @@ function past(answer) {
   const history = answer.upstream.history;
   const starts = history.map((change) => Date.parse(change.since));
   const spans = history.map((change, i) => ({
-    state: String(change.state), since: starts[i], until: Math.max(starts[i], starts[i + 1] ?? clock), detail: String(change.detail),
+    state: String(change.state), detail: String(change.detail),
+    since: starts[i], until: Math.max(starts[i], starts[i + 1] ?? clock),
   }));
   /** @type {any[]} */
   const told = answer.upstream.holes_newest;
   /** @type {import("../timeline.js").Hole[]} */
-  const lost = told.map((hole) => ({ reason: String(hole.reason), since: Date.parse(hole.since), until: Date.parse(hole.until) }));
+  const lost = told.map(({ reason, since, until }) =>
+    ({ reason: String(reason), since: Date.parse(since), until: Date.parse(until) }));
   // The broker tells a hole once it is over. What is open now began where the last live span ended.
   const last = spans.findLast(({ state }) => state === "live");
   const since = last?.until ?? clock - answer.uptime_seconds * 1000;
   if (answer.upstream.state !== "live" && clock > since) lost.push({ reason: OPEN_HOLE, since, until: clock });
   return { spans, lost, clock };
-}
-
-/**
- * @param {string} title
- * @param {...HTMLElement} children
- */
-const card = (title, ...children) => h("div", { class: "card" }, h("h2", null, title), ...children);
-
-/**
- * @param {string} caption
- * @param {string[]} columns
- */
-function table(caption, columns) {
-  const body = h("tbody");
-  const element = h("div", null,
-    h("table", { class: "broker-table broker-times" }, h("caption", { class: "unseen" }, caption),
-      h("thead", null, h("tr", null, ...columns.map((text) => h("th", { scope: "col" }, text)))), body),
-    h("button", { type: "button", hidden: true }));
-  return { element, body, columns };
 }
 
 /**
@@ -276,4 +264,15 @@ function list(where, items, none) {
   where.replaceChildren(...(items.length > 0
     ? items.map(([number, what]) => h("li", null, h("strong", null, number), " ", what))
     : [h("li", null, none)]));
+}
+
+/**
+ * A table of which the newest rows are shown first.
+ * @param {string} caption
+ * @param {string[]} columns
+ */
+function long(caption, columns) {
+  const made = table(caption, columns, { class: "broker-times" });
+  const more = h("button", { type: "button", hidden: true });
+  return { ...made, more, element: h("div", null, made.element, more) };
 }
