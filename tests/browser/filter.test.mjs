@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { parse, quoted } from "../../web/app/filter.js";
-import { numbers, pathOf, pathText } from "../../web/app/json.js";
-import { Matches } from "../../web/app/matches.js";
-import { Store } from "../../web/app/store.js";
+import { parse, quoted } from "../../web/app/events/filter.js";
+import { numbers, pathOf, pathText } from "../../web/app/data/json.js";
+import { Matches } from "../../web/app/events/matches.js";
+import { Store } from "../../web/app/data/store.js";
 
-/** @typedef {import("../../web/app/store.js").Row} Row */
+/** @typedef {import("../../web/app/data/store.js").Row} Row */
 
 /** Frames that the store asked for, to be run by the test. @type {(() => void)[]} */
 const frames = [];

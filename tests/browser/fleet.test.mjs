@@ -6,21 +6,30 @@ import { test } from "node:test";
 import {
   DEVICES_MAX, Fleet, ID_CHARS_MAX, MINUTES, NAMES_MAX, PAUSES_MAX, PAUSES_MIN, RECENT_MS, SILENT_MIN_MS,
   VALUE_CHARS_MAX, judge, patience, rate,
-} from "../../web/app/fleet.js";
+} from "../../web/app/devices/fleet.js";
 
 const START = Date.UTC(2026, 0, 1);
+/** @param {number} now */
 const clock = (now, from = -Infinity, to = now) => ({ now, from, to });
+/** @param {string} device @param {number} at */
 const heard = (device, at, name = "temp", data = "1") => ({ device, name, data, at });
+/** @param {Fleet} fleet @param {string} id @param {number} period @param {number} count */
 const every = (fleet, id, period, count, from = START) => {
   for (let i = 0; i < count; i += 1) fleet.hear(heard(id, from + i * period));
-  return fleet.devices.get(id);
+  return known(fleet, id);
+};
+/** @param {Fleet} fleet @param {string} id */
+const known = (fleet, id) => {
+  const found = fleet.devices.get(id);
+  assert.ok(found, `${id} is known`);
+  return found;
 };
 const everything = { text: "", state: "", sort: "state" };
 
 test("a device is online from any event, and offline when spark/status says so", () => {
   const fleet = new Fleet();
   fleet.hear(heard("a", START));
-  const device = fleet.devices.get("a");
+  const device = known(fleet, "a");
   assert.equal(judge(device, clock(START + 1)), "online");
   fleet.hear(heard("a", START + 10, "spark/status", "offline"));
   assert.equal(judge(device, clock(START + 11)), "offline");
@@ -57,7 +66,7 @@ test("nothing is said of a device whose pace is unknown", () => {
 test("events of a burst are one sign of life", () => {
   const fleet = new Fleet();
   for (let i = 0; i < 8; i += 1) for (let j = 0; j < 20; j += 1) fleet.hear(heard("a", START + i * 300_000 + j * 10));
-  assert.equal(fleet.devices.get("a").usual, 300_000);
+  assert.equal(known(fleet, "a").usual, 300_000);
 });
 
 test("one outage does not make silence usual", () => {
@@ -93,20 +102,20 @@ test("a seed is known, not counted, and never newer than what the stream said", 
   fleet.seed(heard("a", START + 50, "door", "open"));
   fleet.seed(heard("a", START + 60, "spark/status", "offline"));
   fleet.seed(heard("b", START, "spark/status", "offline"));
-  const device = fleet.devices.get("a");
-  assert.equal(device.names.get("temp").data, "new");
-  assert.equal(device.names.get("door").data, "open");
+  const device = known(fleet, "a");
+  assert.equal(device.names.get("temp")?.data, "new");
+  assert.equal(device.names.get("door")?.data, "open");
   assert.equal(device.newest, "temp");
   assert.equal(device.events, 1);
   assert.equal(rate(device, START + 100).total, 1);
   assert.equal(judge(device, clock(START + 200)), "online");
-  assert.equal(judge(fleet.devices.get("b"), clock(START + 200)), "offline");
+  assert.equal(judge(known(fleet, "b"), clock(START + 200)), "offline");
 });
 
 test("the rate is of the last minutes, and minutes without events are in it", () => {
   const fleet = new Fleet();
   for (const minute of [0, 0, 1, 5, 29]) fleet.hear(heard("a", START + minute * 60_000));
-  const device = fleet.devices.get("a");
+  const device = known(fleet, "a");
   let { counts, total, most } = rate(device, START + 29 * 60_000);
   assert.deepEqual([counts.length, counts[0], counts[1], counts[5], counts[29]], [MINUTES, 2, 1, 1, 1]);
   assert.deepEqual([total, most], [5, 2]);
@@ -127,13 +136,13 @@ test("all that is kept is bounded", () => {
   fleet.hear(heard("device-0", START + 1));
   assert.equal(fleet.refused, 5, "those that are known go on");
   for (let i = 0; i < NAMES_MAX + 3; i += 1) fleet.hear(heard("device-1", START + 10 + i, `name-${i}`, "x".repeat(10_000)));
-  const device = fleet.devices.get("device-1");
+  const device = known(fleet, "device-1");
   assert.equal(device.names.size, NAMES_MAX);
   assert.equal(device.namesForgotten, 4);
   assert.ok(!device.names.has("name-1") && device.names.has(`name-${NAMES_MAX + 2}`));
   assert.equal(device.names.get(`name-${NAMES_MAX}`).data.length, VALUE_CHARS_MAX + 1);
   every(fleet, "device-2", 2_000, 500);
-  assert.equal(fleet.devices.get("device-2").pauses.length, PAUSES_MAX);
+  assert.equal(known(fleet, "device-2").pauses.length, PAUSES_MAX);
 });
 
 test("the list: silent ones first, filtered by id, name and state, sorted, counted", () => {
@@ -166,11 +175,11 @@ test("unknown times hurt nobody", () => {
   const fleet = new Fleet();
   fleet.seed(heard("a", NaN, "temp", "1"));
   fleet.hear(heard("a", NaN, "temp", "2"));
-  const device = fleet.devices.get("a");
+  const device = known(fleet, "a");
   assert.equal(judge(device, clock(START)), "seen");
-  assert.equal(device.names.get("temp").data, "2");
+  assert.equal(device.names.get("temp")?.data, "2");
   fleet.hear(heard("a", START, "temp", "3"));
   fleet.hear(heard("a", NaN, "temp", "4"));
   assert.equal(device.lastAt, START);
-  assert.equal(device.names.get("temp").data, "3");
+  assert.equal(device.names.get("temp")?.data, "3");
 });

@@ -3,16 +3,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Breaks, cuts } from "../../web/app/breaks.js";
-import { bounds, summary, table, thin } from "../../web/app/curve.js";
-import { Lately } from "../../web/app/lately.js";
-import { DEVICES_MAX, Line, Series, choose, plotLink, sourceOf, sourceText } from "../../web/app/series.js";
+import { Breaks, cuts } from "../../web/app/plots/breaks.js";
+import { bounds, summary, table, thin } from "../../web/app/plots/curve.js";
+import { Lately } from "../../web/app/plots/lately.js";
+import { DEVICES_MAX, Line, Series, choose, plotLink, sourceOf, sourceText } from "../../web/app/plots/series.js";
 import { random } from "./random.mjs";
 
 let n = 0;
-/** A row as the store has it. */
+/**
+ * A row as the store has it.
+ * @returns {import("../../web/app/data/store.js").Row}
+ */
 const row = (name, data, { device = "d1", at = n * 1000, kind = "event", received = NaN, event = {} } = {}) =>
-  ({ n: n++, kind, id: "", name, data, device, published: at, received, event });
+  ({ n: n++, kind: /** @type {any} */ (kind), id: "", name, data, device, published: at, received, event });
 
 const series = (path, device = "") => new Series({ name: "temp", path, device });
 const points = (line) => Array.from({ length: line.size }, (_, i) => [line.time(line.start + i), line.value(line.start + i)]);

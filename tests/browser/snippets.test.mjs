@@ -10,9 +10,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import * as quote from "../../web/app/quote.js";
-import { snippets } from "../../web/app/snippets.js";
-import { listOf, query, subscriptionOf, tryLink, url } from "../../web/app/subscription.js";
+import * as quote from "../../web/app/page/quote.js";
+import { snippets } from "../../web/app/try/snippets.js";
+import { listOf, query, subscriptionOf, tryLink, url } from "../../web/app/try/subscription.js";
 import { random } from "./random.mjs";
 
 /** Events a run ends after. */

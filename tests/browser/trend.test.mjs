@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { SAMPLES_MAX, Samples } from "../../web/app/trend.js";
+import { SAMPLES_MAX, Samples } from "../../web/app/broker/trend.js";
 
 test("samples stay bounded, and reach from the first to the newest", () => {
   const samples = new Samples();

@@ -1,17 +1,17 @@
 // The dashboard, put together: the stream into the store, the views by their address.
 
-import * as address from "./address.js";
-import { h, setText } from "./dom.js";
-import { Feed } from "./feed.js";
-import { openHelp } from "./help.js";
-import { Status } from "./status.js";
-import { Store } from "./store.js";
-import { devices } from "./views/devices.js";
-import { events } from "./views/events.js";
-import { plots } from "./views/plots.js";
-import { subscribers } from "./views/subscribers.js";
-import { tryIt } from "./views/try.js";
-import { upstream } from "./views/upstream.js";
+import * as address from "./page/address.js";
+import { h, setText } from "./page/dom.js";
+import { Feed } from "./data/feed.js";
+import { openHelp } from "./page/help.js";
+import { Status } from "./data/status.js";
+import { Store } from "./data/store.js";
+import { devices } from "./devices/view.js";
+import { events } from "./events/view.js";
+import { plots } from "./plots/view.js";
+import { subscribers } from "./broker/subscribers.js";
+import { tryIt } from "./try/view.js";
+import { upstream } from "./broker/upstream.js";
 
 /**
  * What a view is given.
@@ -105,7 +105,7 @@ function key(event) {
   event.preventDefault();
 }
 
-/** @param {import("./status.js").Report} report */
+/** @param {import("./data/status.js").Report} report */
 function chips({ now, error }) {
   const chip = part("upstream-chip");
   const state = error ? "unreachable" : now.upstream.state;
