@@ -41,6 +41,8 @@ export class Store {
   first = 0;
   /** Number the next row will get. */
   next = 0;
+  /** True once an event came: rows of the broker's own alone are no reason to show a list. */
+  hasEvents = false;
 
   /** Rows kept. */
   get size() {
@@ -60,6 +62,7 @@ export class Store {
   push(row) {
     const kept = /** @type {Row} */ (row);
     kept.n = this.next;
+    this.hasEvents ||= kept.kind === "event";
     this.#rows.push(kept);
     this.next += 1;
     this.#chars += weight(kept);
@@ -89,8 +92,8 @@ export class Store {
 
   #forget() {
     this.#chars -= weight(this.#rows[this.#start]);
-    // @ts-expect-error The place is out of reach, and given up with the array's front.
-    this.#rows[this.#start] = undefined;
+    // The place is out of reach, and given up with the array's front.
+    /** @type {any[]} */ (this.#rows)[this.#start] = undefined;
     this.#start += 1;
     this.first += 1;
     // Given up in large pieces: moving the rest costs its length.

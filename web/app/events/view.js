@@ -102,7 +102,7 @@ export function events({ store, feed, status, announce, ...rest }) {
   }
 
   function update() {
-    const isEmpty = store.size === 0;
+    const isEmpty = !store.hasEvents;
     first.element.hidden = !isEmpty;
     stage.hidden = isEmpty;
     if (isEmpty) return;
