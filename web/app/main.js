@@ -80,8 +80,11 @@ function show({ view, params }) {
     shown?.hide?.();
     part("main").replaceChildren(next.element);
     for (const link of part("nav").children) {
-      if (link.id === `nav-${name}`) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      if (link.id !== `nav-${name}`) link.removeAttribute("aria-current");
+      else {
+        link.setAttribute("aria-current", "page");
+        link.scrollIntoView({ block: "nearest", inline: "nearest" });
+      }
     }
     shown = next;
   }

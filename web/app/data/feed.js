@@ -23,6 +23,8 @@ export class Feed {
   state = null;
   /** True if the broker held more than the page began with. */
   hasOlder = false;
+  /** False while the past that the page began with is still coming. */
+  isCaughtUp = true;
 
   /** @param {Store} store */
   constructor(store) {
@@ -47,6 +49,7 @@ export class Feed {
       this.hasOlder = first > lasting;
       this.#epoch = ring.epoch;
       this.#liveFrom = ring.tail;
+      this.isCaughtUp = first >= ring.tail;
     }
     this.#connection = connect("./", {
       ...from,
@@ -114,9 +117,11 @@ export class Feed {
   /** @param {string} id */
   #isLive(id) {
     const at = id.lastIndexOf("-");
-    if (id.slice(0, at) === this.#epoch) return Number(id.slice(at + 1)) >= this.#liveFrom;
+    const seq = Number(id.slice(at + 1));
     // A broker that started since: all it has is new.
-    return this.#epoch !== "" && id !== "";
+    if (id.slice(0, at) !== this.#epoch) return this.#epoch !== "" && id !== "";
+    if (seq >= this.#liveFrom - 1) this.isCaughtUp = true;
+    return seq >= this.#liveFrom;
   }
 }
 

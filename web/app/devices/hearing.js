@@ -95,7 +95,9 @@ export class Hearing {
     const now = Date.now();
     const live = this.#context.status.report.now?.upstream;
     const from = live?.state === "live" ? Date.parse(live.since) + this.#skew() : -Infinity;
-    return { now, from, to: Math.min(now, this.#cutSince, this.#cloudUntil) };
+    // Nobody is silent while the past is still being told.
+    const told = this.#context.feed.isCaughtUp ? now : -Infinity;
+    return { now, from, to: Math.min(told, this.#cutSince, this.#cloudUntil) };
   }
 
   /** True while nothing can be heard. */
