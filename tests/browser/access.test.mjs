@@ -23,7 +23,9 @@ before(async () => {
   const cloud = await eventually("the cloud's address is told", () => broker.trace.find(({ message }) => message === "simulated cloud"));
   await fetch(`${cloud.url}/sim/faults`, { method: "POST", body: "cut" });
   await eventually("there is a hole to show", async () => (await broker.json("/status")).upstream.holes > 0);
-  await eventually("there is something to show", async () => (await broker.json("/status")).ring.events > 500, 60_000);
+  // Pictures are of a page that has seen something.
+  const events = pictures ? 7_000 : 500;
+  await eventually("there is something to show", async () => (await broker.json("/status")).ring.events > events, 200_000);
 });
 after(async () => {
   await browser?.close();
@@ -54,7 +56,7 @@ const VIEWS = {
   "plots-empty": (page) => page.goto(`${broker.url}/#/plots`),
   plots: async (page) => {
     const add = ["battery|v|", "soil/reading|moisture|"];
-    await page.goto(`${broker.url}/#/plots?${add.map((one) => `s=${encodeURIComponent(one)}`).join("&")}`);
+    await page.goto(`${broker.url}/#/plots?w=5m&${add.map((one) => `s=${encodeURIComponent(one)}`).join("&")}`);
     await page.locator("canvas").first().waitFor();
   },
   devices: (page) => page.goto(`${broker.url}/#/devices`),

@@ -118,8 +118,11 @@ export class Feed {
   #isLive(id) {
     const at = id.lastIndexOf("-");
     const seq = Number(id.slice(at + 1));
-    // A broker that started since: all it has is new.
-    if (id.slice(0, at) !== this.#epoch) return this.#epoch !== "" && id !== "";
+    if (id.slice(0, at) !== this.#epoch) {
+      // A broker that started since: all it has is new.
+      this.isCaughtUp = true;
+      return this.#epoch !== "" && id !== "";
+    }
     if (seq >= this.#liveFrom - 1) this.isCaughtUp = true;
     return seq >= this.#liveFrom;
   }
