@@ -234,6 +234,7 @@ class Subscription {
   /** @param {number} ms */
   #guard(ms) {
     let heard = -1;
+    clearInterval(this.#watch);
     this.#watch = setInterval(() => {
       if (heard === this.#heard) this.#probe();
       heard = this.#heard;
@@ -333,9 +334,8 @@ class Subscription {
 
   /** @param {string} id */
   #isNew(id) {
-    const position = this.position;
-    if (this.#fresh || !position) return true;
-    if (epoch(id) === epoch(position)) return !this.#reaches(id);
+    if (this.#fresh || !this.position) return true;
+    if (epoch(id) === epoch(this.position)) return !this.#reaches(id);
     this.#line?.fail("another epoch");
   }
 

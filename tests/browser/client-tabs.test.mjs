@@ -14,6 +14,7 @@ import { eventually } from "./support/wait.mjs";
 
 const TABS = 10;
 const HANDOVERS = 8;
+const ACTS = 40;
 const FLOW_MS = 20;
 
 /** @typedef {{ client: Client, page: import("playwright-core").Page }} Tab */
@@ -209,6 +210,52 @@ test("a leader that hangs is replaced once another tab is looked at", async () =
   const last = push();
   for (const { client } of [hangs, waits, later]) {
     await client.saw(last);
+    assertContiguous(await client.seen());
+  }
+});
+
+test(`${ACTS} things that happen, at random`, async (context) => {
+  const random = new Random(context);
+  const end = flow();
+  let tabs = [await openTab(), await openTab(), await openTab()];
+  /** @param {Tab} tab @param {string[]} types events the browser would tell the page of */
+  const told = ({ page }, ...types) => page.evaluate((types) => {
+    for (const type of types) (type === "online" ? window : document).dispatchEvent(new Event(type));
+  }, types);
+  /** @type {Record<string, () => unknown>} */
+  const acts = {
+    "a tab ends": async () => {
+      if (tabs.length < 2) return;
+      const tab = random.pick(tabs);
+      tabs = tabs.filter((other) => other !== tab);
+      await ENDS[random.pick(Object.keys(ENDS))](tab);
+    },
+    "a tab opens": async () => tabs.length < TABS && tabs.push(await openTab(random.pick([{ since: "earliest" }, {}, { since: "1s" }]))),
+    "connections are cut": () => proxy.cut(),
+    "the broker restarts": async () => {
+      await broker.kill();
+      await broker.start();
+      await broker.live();
+    },
+    "streams are refused": () => void (proxy.faults.refuse = (path) => (path === "/events" ? 503 : undefined)),
+    "WebSockets are refused": () => void (proxy.faults.websocket = "refuse"),
+    "all is well": () => void Object.assign(proxy.faults, { refuse: () => undefined, websocket: "pass" }),
+    "a tab comes online": () => told(random.pick(tabs), "online"),
+    "a tab is looked at": () => told(random.pick(tabs), "visibilitychange"),
+    "a tab is put aside for a moment": () => told(random.pick(tabs), "freeze", "resume"),
+  };
+  for (let count = 0; count < ACTS; count += 1) {
+    const act = random.pick(Object.keys(acts));
+    context.diagnostic(act);
+    await acts[act]();
+    await random.pick(tabs).client.position(); // A round trip, so that things happen in between.
+  }
+  acts["all is well"]();
+  for (const tab of tabs) await told(tab, "online");
+  for (const { client } of tabs) await client.opened(); // One that opened last has its place now.
+  const last = end();
+  for (const { client } of tabs) {
+    await client.saw(last, 60_000);
     assertContiguous(await client.seen());
   }
 });
