@@ -260,6 +260,27 @@ test(`${ACTS} things that happen, at random`, async (context) => {
   }
 });
 
+test("a tab that missed what the leader passed on fills it in", async () => {
+  const lastEventId = (await broker.json("/poll?timeout=0")).next;
+  const leads = await openTab({ lastEventId });
+  await leads.client.opened();
+  const follows = await openTab({ lastEventId });
+  await follows.client.opened();
+  await leads.page.evaluate(() => {
+    const { postMessage } = BroadcastChannel.prototype;
+    Object.assign(globalThis, { restore: () => (BroadcastChannel.prototype.postMessage = postMessage) });
+    BroadcastChannel.prototype.postMessage = () => {};
+  });
+  await leads.client.saw(push());
+  await leads.page.evaluate(() => void /** @type {any} */ (globalThis).restore());
+  await follows.client.saw(push());
+  assertContiguous(await follows.client.seen());
+  assert.deepEqual(await follows.client.data(), await leads.client.data());
+  const polls = proxy.asked("/poll");
+  for (let index = 0; index < 20; index += 1) await follows.client.saw(push());
+  assert.equal(proxy.asked("/poll"), polls, "what joins on needs no polls");
+});
+
 test("what is no batch on the channel is passed over", async () => {
   const { client, page } = await openTab();
   const follower = await openTab();

@@ -219,6 +219,52 @@ test("an epoch that no gap announced is asked about, not passed over", async () 
   assert.equal(stream().url.search, "?last_event_id=aaaaaaaa-5");
 });
 
+test("a poll's answer from before a restart is thrown away", async () => {
+  const source = await open({ lastEventId: "aaaaaaaa-1" });
+  source.control("hello", "aaaaaaaa-1", { id: "aaaaaaaa-1" });
+  /** @type {(answer: object) => void} */
+  let answer = () => {};
+  mock.method(there, "fetch", () => new Promise((resolve) => {
+    answer = (body) => resolve({ ok: true, json: async () => body });
+  }));
+  page.dispatchEvent(new Event("online"));
+  source.control("gap", "bbbbbbbb-0", { reason: "restart", requested: "aaaaaaaa-1", from: 1, to: 1, next: 1 });
+  source.event("bbbbbbbb-1");
+  answer({ events: [{ id: "aaaaaaaa-2", name: "n" }], next: "aaaaaaaa-2", gap: null });
+  await settled();
+  source.event("bbbbbbbb-2");
+  assert.deepEqual(seen, ["gap bbbbbbbb-0", "bbbbbbbb-1", "bbbbbbbb-2"]);
+});
+
+test("what a poll finds is told before the stream brings it, and once", async () => {
+  const source = await open({ lastEventId: "aaaaaaaa-1" });
+  source.control("hello", "aaaaaaaa-1", { id: "aaaaaaaa-1" });
+  const events = [2, 3].map((seq) => ({ id: `aaaaaaaa-${seq}`, name: "n" }));
+  mock.method(there, "fetch", async () => ({ ok: true, json: async () => ({ events, next: "aaaaaaaa-7", gap: null }) }));
+  page.dispatchEvent(new Event("online"));
+  await settled();
+  assert.deepEqual(seen, ["aaaaaaaa-2", "aaaaaaaa-3"]);
+  assert.equal(connection?.position, "aaaaaaaa-7");
+  for (const seq of [2, 3, 8]) source.event(`aaaaaaaa-${seq}`);
+  mock.timers.tick(3_000);
+  await settled();
+  assert.ok(!source.closed, "it has brought them: it is not deaf");
+  assert.deepEqual(seen, ["aaaaaaaa-2", "aaaaaaaa-3", "aaaaaaaa-8"]);
+});
+
+test("a stream that does not bring what a poll has found is opened anew", async () => {
+  const source = await open({ lastEventId: "aaaaaaaa-1" });
+  source.control("hello", "aaaaaaaa-1", { id: "aaaaaaaa-1" });
+  const events = [{ id: "aaaaaaaa-2", name: "n" }];
+  mock.method(there, "fetch", async () => ({ ok: true, json: async () => ({ events, next: "aaaaaaaa-2", gap: null }) }));
+  page.dispatchEvent(new Event("online"));
+  await settled();
+  mock.timers.tick(3_000);
+  await settled();
+  assert.ok(source.closed);
+  assert.equal(connection?.state.reason, "deaf");
+});
+
 test("a page's exceptions are reported and stop nothing", async () => {
   /** @type {unknown[]} */
   const reported = [];
