@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { Broker } from "./support/broker.mjs";
-import { chromium, NETWORK_COMPLAINTS, openPage } from "./support/browser.mjs";
+import { chromium, firefox, NETWORK_COMPLAINTS, openFirefoxPage, openPage } from "./support/browser.mjs";
 import { Upstream } from "./support/upstream.mjs";
 import { eventually } from "./support/wait.mjs";
 
@@ -221,5 +221,25 @@ test("nothing flows yet: the page says what is there and what is missing", async
     await page.close();
   } finally {
     await quiet.stop();
+  }
+});
+
+test("every view works in Firefox", async (context) => {
+  const other = await firefox();
+  if (!other) return context.skip("Firefox is not installed");
+  try {
+    const { page, watch } = await openFirefoxPage(other);
+    await page.goto(broker.url);
+    upstream.push("fox", JSON.stringify({ t: 1 }));
+    await eventually("the event is on the screen", () =>
+      page.evaluate(() => document.querySelector(".list-body > .row .name")?.textContent === "fox"));
+    for (const view of ["plots", "devices", "upstream", "subscribers", "try", "events"]) {
+      await page.evaluate((view) => { location.hash = `#/${view}`; }, view);
+      await eventually(`${view} is shown`, () => page.evaluate((view) =>
+        document.querySelector(`#nav-${view}[aria-current]`) && (document.querySelector("main")?.textContent ?? "").length > 40, view));
+    }
+    watch.clean();
+  } finally {
+    await other.close();
   }
 });
