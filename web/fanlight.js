@@ -66,7 +66,7 @@ class Subscription {
   #shared = "alone";
   /** @type {State} */
   state = { state: "connecting", shared: "alone" };
-  #fresh = false; // After such a gap the next id may be any.
+  #fresh = false; // After a gap that breaks with the ids before: the next may be any.
   #gone = new AbortController();
   #life = new AbortController(); // Until the page is put aside.
   /** @type {Line | undefined} */
@@ -90,7 +90,8 @@ class Subscription {
   constructor(url, options) {
     const kinds = /** @type {Transport[]} */ (Object.keys(TRANSPORTS));
     this.options = options;
-    this.transports = options.transports ?? kinds;
+    // A browser has six connections for SSE, too few for tabs that cannot share.
+    this.transports = options.transports ?? (navigator.locks ? kinds : ["websocket", "sse", "poll"]);
     if (!this.transports[0] || this.transports.some((kind) => !kinds.includes(kind))) {
       throw new TypeError(`transports must be some of ${kinds}`);
     }
@@ -176,10 +177,10 @@ class Subscription {
 
   #follow() {
     this.#shared = "follower";
-    // A leader speaks after each silence of its own, which in a hidden tab is late.
+    // Longer than a leader is silent, also in a hidden tab.
     this.#guard((3 + Math.random()) * SILENCE_MS);
     this.#channel?.postMessage({ joins: true });
-    // Joins on to nothing, so that a poll fetches the past.
+    // Joins on to nothing: a poll fetches the past.
     this.#told({ from: "", items: [], state: { state: "connecting" } });
   }
 
@@ -228,8 +229,7 @@ class Subscription {
     return epoch(id) === epoch(this.position) && seq(id) <= seq(this.position);
   }
 
-  // Pages see no keep-alives. A poll tells: what it finds and the stream does not bring as well
-  // shows that the stream is deaf.
+  // Pages see no keep-alives. A stream that does not bring what a poll finds is deaf.
 
   /** @param {number} ms */
   #guard(ms) {
@@ -339,7 +339,7 @@ class Subscription {
     this.#line?.fail("another epoch");
   }
 
-  /** True if a gap is new; it may break with the ids before. @param {Gap} gap */
+  /** True if a gap is new. @param {Gap} gap */
   #breaks({ id, reason, requested, to }) {
     if (!["restart", "future", "malformed"].includes(reason)) return this.#isNew(`${epoch(id)}-${to - 1}`);
     const breaks = this.position.startsWith(epoch(requested ?? ""));
@@ -441,9 +441,9 @@ class Line {
       this.#attempt?.stop.abort();
       clearTimeout(this.#waiting);
       this.#attempt = attempt;
-      this.#climber = undefined;
       this.#strikes = 0;
-    }
+    } else this.#climber?.stop.abort();
+    this.#climber = undefined;
     attempt.opened = Date.now();
     this.#rank = rank;
     this.#proven = true;
@@ -529,7 +529,7 @@ const backoff = (failures) =>
 /** @param {number} ms */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** What the page throws is reported, and stops nothing. @param {any} callback @param {Item} item */
+/** What a page throws stops nothing. @param {any} callback @param {Item} item */
 const call = (callback, item) => {
   try {
     callback?.(item);

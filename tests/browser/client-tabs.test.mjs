@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { chromium, openPage } from "./support/browser.mjs";
+import { chromium, INSECURE_HOST, openPage } from "./support/browser.mjs";
 import { Broker } from "./support/broker.mjs";
 import { assertContiguous, Client, serveClient } from "./support/client.mjs";
 import { Proxy } from "./support/proxy.mjs";
@@ -166,12 +166,19 @@ test("tabs that are not to share do not", async () => {
   assert.equal(proxy.asked("/events"), 2);
 });
 
-test("without locks, as on an insecure origin, every tab is alone", async () => {
-  await context.addInitScript(() => Reflect.deleteProperty(Navigator.prototype, "locks"));
-  const { client } = await openTab();
-  await client.opened();
-  assert.equal((await client.state()).shared, "alone");
-  await client.saw(push());
+test(`${TABS} tabs over plain http from another machine, where they cannot share`, async () => {
+  const tabs = [];
+  for (let count = 0; count < TABS; count += 1) {
+    const { page } = await openPage(context);
+    tabs.push(await Client.open(page, `http://${INSECURE_HOST}:${proxy.port}`));
+  }
+  assert.equal(await tabs[0].page.evaluate(() => globalThis.isSecureContext), false);
+  for (const client of tabs) {
+    await client.opened("websocket");
+    assert.equal((await client.state()).shared, "alone");
+  }
+  const last = push();
+  for (const client of tabs) await client.saw(last);
 });
 
 test("a broker that restarts is told to all tabs", async () => {

@@ -9,8 +9,12 @@ import { delimiter, join } from "node:path";
 /** @typedef {import("playwright-core").Page} Page */
 /** @typedef {{ on(event: string, listener: (event: any) => void): unknown }} Watchable */
 
+/** A name for 127.0.0.1 in Chromium. Unlike the address, `http` from there is no secure context. */
+export const INSECURE_HOST = "broker.example";
+
 // No page of a test may ask anyone but the test for anything.
 const CHROMIUM_FLAGS = [
+  `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`,
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
 ];
