@@ -252,8 +252,8 @@ class Subscription {
         if (heard === this.#heard && !signal.aborted) this.#deaf("deaf");
       }
       this.#post();
-    } catch (error) {
-      if (this.#line && !signal.aborted) this.#deaf(String(error));
+    } catch (/** @type {any} */ error) {
+      if (this.#line && !signal.aborted) this.#deaf(error.message);
     }
     this.#probing = false;
   }
@@ -284,7 +284,7 @@ class Subscription {
     const late = AbortSignal.timeout(seconds * 1000 + 2 * HELLO_MS);
     const response = await fetch(url, { cache: "no-store", signal: AbortSignal.any([signal, late]) });
     const { events, next, gap, error_description } = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Error(`${response.status} ${error_description ?? ""}`);
+    if (!response.ok) throw new Error(`${response.status} ${error_description ?? response.statusText}`);
     if (epoch(asked) !== epoch(this.position)) return [];
     return [gap ?? [], ...events, { fanlight: "checkpoint", id: next }].flat();
   }
@@ -431,7 +431,7 @@ class Line {
     setTimeout(late, Math.min(HELLO_MS * 2 ** this.#failures, WAIT_MAX_MS));
     // Later, so that one the browser lacks fails like any other.
     const open = async () => signal.aborted || TRANSPORTS[this.owner.transports[rank]](this.owner, hear, fail, signal);
-    Promise.resolve().then(open).catch((error) => fail(String(error)));
+    Promise.resolve().then(open).catch((error) => fail(error.message));
     return attempt;
   }
 

@@ -289,6 +289,13 @@ test("a machine that was offline", async () => {
   watch.clean(...SETTLED);
 });
 
+test("what the broker refuses is told with its reason", async () => {
+  const client = await Client.open(page, proxy.url, { since: "yesterday" });
+  const reason = await eventually("a reason", async () => (await client.states()).find(({ reason }) => reason?.startsWith("400"))?.reason);
+  assert.match(reason, /since.*yesterday/);
+  watch.clean(...SETTLED);
+});
+
 test("messages that are none, and a page that throws, stop nothing", async () => {
   proxy.pages.set("/events", {
     type: "text/event-stream",
