@@ -106,22 +106,54 @@ for (const [name, open] of Object.entries(BROWSERS)) {
   });
 }
 
-test("the broker serves it, and its page policy allows it", async () => {
-  const browser = await chromium();
+test("in Firefox, tabs share one connection and hand it over", async (context) => {
+  const browser = await firefox();
+  if (!browser) return context.skip("Firefox is not installed");
   try {
-    const response = await fetch(`${broker.url}/fanlight.js`);
-    assert.equal(response.headers.get("content-type"), "text/javascript; charset=utf-8");
-    assert.deepEqual(Buffer.from(await response.arrayBuffer()), CLIENT);
-    const { page } = await openPage(browser);
-    await page.goto(`${broker.url}/`);
-    const client = new Client(page);
-    await client.connect({ since: "earliest" });
-    await client.saw(push());
-    assertContiguous(await client.seen());
+    const tabs = [];
+    for (let count = 0; count < 3; count += 1) {
+      const { page } = await openFirefoxPage(browser);
+      tabs.push({ page, client: await Client.open(page, proxy.url, { since: "earliest" }) });
+      await tabs[count].client.opened();
+    }
+    const roles = await Promise.all(tabs.map(async ({ client }) => (await client.state()).shared));
+    assert.deepEqual(roles, ["leader", "follower", "follower"]);
+    for (const { client } of tabs) await client.saw(push());
+    await tabs[0].page.close();
+    await eventually("the next one leads", async () => (await tabs[1].client.state()).shared === "leader");
+    for (const { client } of tabs.slice(1)) {
+      await client.saw(push());
+      assertContiguous(await client.seen());
+    }
   } finally {
     await browser.close();
   }
 });
+
+test("the broker serves it as it is in the folder", async () => {
+  const response = await fetch(`${broker.url}/fanlight.js`);
+  assert.equal(response.headers.get("content-type"), "text/javascript; charset=utf-8");
+  assert.deepEqual(Buffer.from(await response.arrayBuffer()), CLIENT);
+});
+
+for (const [name, open] of Object.entries(BROWSERS)) {
+  test(`in ${name}, the policy of the broker's own page allows each transport`, async (context) => {
+    const opened = await open();
+    if (!opened) return context.skip(`${name} is not installed`);
+    try {
+      await opened.page.goto(`${broker.url}/`);
+      const client = new Client(opened.page);
+      for (const transport of /** @type {const} */ (["sse", "websocket", "poll"])) {
+        await client.connect({ transports: [transport], share: false });
+        await client.opened(transport);
+        await client.saw(push());
+        await client.close();
+      }
+    } finally {
+      await opened.close();
+    }
+  });
+}
 
 test("under a path of a proxy, with a base that is relative or whole", async () => {
   const browser = await chromium();
