@@ -66,7 +66,7 @@ class Subscription {
   #shared = "alone";
   /** @type {State} */
   state = { state: "connecting", shared: "alone" };
-  #fresh = false; // After a gap that breaks with the ids before: the next may be any.
+  #fresh = false; // After a gap that breaks with the past.
   #gone = new AbortController();
   #life = new AbortController(); // Until the page is put aside.
   /** @type {Line | undefined} */
@@ -90,7 +90,7 @@ class Subscription {
   constructor(url, options) {
     const kinds = /** @type {Transport[]} */ (Object.keys(TRANSPORTS));
     this.options = options;
-    // A browser has six connections for SSE, too few for tabs that cannot share.
+    // SSE has six connections, too few for tabs that cannot share.
     this.transports = options.transports ?? (navigator.locks ? kinds : ["websocket", "sse", "poll"]);
     if (!this.transports[0] || this.transports.some((kind) => !kinds.includes(kind))) {
       throw new TypeError(`transports must be some of ${kinds}`);
