@@ -9,7 +9,7 @@ use std::{
 use fanlight::load::{self, Crowd, Ended, Missing, Plan, Protocol, Stamp, Tick, Watch};
 use tokio::task::block_in_place;
 
-use crate::harness::{PATIENCE, broker, publish_many, quiet_cloud, subscribers};
+use crate::harness::{PATIENCE, broker, publish_many, quiet_cloud, subscribers, until};
 
 /// A crowd whose subscribers are all open.
 fn opened(plan: Plan) -> Crowd {
@@ -94,9 +94,12 @@ async fn gaps_told_are_no_losses_and_goodbyes_are_counted() {
     let broker = broker(&cloud, &["--ring-events-max=16", "--server-drain-window=1s"]).await;
     // A position that has been evicted: the stream begins with a gap.
     let position = format!("{}-0", broker.hub().epoch());
+    let before = broker.hub().status().tail.0;
     for seq in 1..=100 {
         cloud.publish("load", Some(&stamp(seq)));
     }
+    until("all are taken in", || (broker.hub().status().tail.0 >= before + 100).then_some(()))
+        .await;
     publish_many(&cloud, &broker, "other", 8).await;
     let mut crowds =
         [("/events", Protocol::Sse), ("/ws", Protocol::WebSocket)].map(|(path, protocol)| {
@@ -104,7 +107,7 @@ async fn gaps_told_are_no_losses_and_goodbyes_are_counted() {
             let mut crowd = opened(Plan { protocol, ..Plan::new(broker.addr(), &path, 5) });
             all_see(&mut crowd, 100);
             let tally = crowd.tally();
-            assert_eq!((tally.gaps, tally.lost), (5, 0), "{tally:?}");
+            assert_eq!((tally.gaps, tally.lost), (5, 0));
             assert!(tally.told > 5 * 80);
             crowd.reset();
             crowd
