@@ -7,6 +7,7 @@ import { parse, quoted } from "../../web/app/events/filter.js";
 import { numbers, pathOf, pathText } from "../../web/app/data/json.js";
 import { Matches } from "../../web/app/events/matches.js";
 import { Store } from "../../web/app/data/store.js";
+import { Random } from "./support/random.mjs";
 
 /** @typedef {import("../../web/app/data/store.js").Row} Row */
 
@@ -88,19 +89,14 @@ test("what cannot be understood is said, and hides nothing", () => {
 });
 
 test("no text makes it throw", () => {
-  const seed = Date.now() & 0xffffff;
-  let state = seed;
-  const random = (/** @type {number} */ below) => {
-    state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff;
-    return (state >> 8) % below;
-  };
+  const random = new Random();
   const parts = ["name:", "data", ".", "t", ">", "=", "!", '"', "\\", "*", " ", "-", "is:", "(", "[", "é", "\u0000", "1", "{"];
   for (let i = 0; i < 3000; i += 1) {
-    const text = Array.from({ length: random(9) }, () => parts[random(parts.length)]).join("");
+    const text = Array.from({ length: random.below(9) }, () => random.pick(parts)).join("");
     try {
       parse(text).test?.(row({ data: '{"t":1}' }));
     } catch (error) {
-      assert.fail(`seed ${seed}: ${JSON.stringify(text)}: ${error}`);
+      assert.fail(`seed ${random.seed}: ${JSON.stringify(text)}: ${error}`);
     }
   }
 });

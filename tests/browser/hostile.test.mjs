@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 
 import { Broker } from "./support/broker.mjs";
 import { chromium, openPage } from "./support/browser.mjs";
+import { Random } from "./support/random.mjs";
 import { Upstream } from "./support/upstream.mjs";
 import { eventually } from "./support/wait.mjs";
 
@@ -45,36 +46,30 @@ const VECTORS = [
   "A".repeat(240), " leading and trailing ", "a|b&c#d?e=f", "a/b/../../c", "*", "name:*", "-is:event", "\"", "\\", "'", "`", "|", ";", "$(hit)", "\t", "\u0000", "\n\n<b>",
 ];
 
-const seed = Date.now() & 0x7fffffff;
-let state = seed;
-/** @param {number} below */
-function random(below) {
-  state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff;
-  return (state >> 8) % below;
-}
+const random = new Random();
 
-const vector = () => VECTORS[random(VECTORS.length)];
+const vector = () => random.pick(VECTORS);
 
 /** A name that the broker passes on: no control characters, no line ends, at most 256 bytes. */
 function hostileName() {
   let name = "";
   while (name.trim() === "") {
-    name = (vector() + (random(3) ? "" : vector())).replace(/[\u0000-\u001f\u007f-\u009f]/g, "").toWellFormed();
+    name = (vector() + (random.below(3) ? "" : vector())).replace(/[\u0000-\u001f\u007f-\u009f]/g, "").toWellFormed();
     while (Buffer.byteLength(name) > NAME_BYTES_MAX) name = name.slice(0, -8).toWellFormed();
   }
   return name;
 }
 
 function hostileData() {
-  switch (random(4)) {
+  switch (random.below(4)) {
     case 0: return vector();
     case 1: return JSON.stringify({ [vector()]: vector(), nested: { [vector()]: [vector(), 1] } });
     case 2: return vector() + vector() + vector();
-    default: return `{"__proto__":{"hit":1},"t":${random(100)},"${random(9)}":"<img src=x onerror=hit()>"}`;
+    default: return `{"__proto__":{"hit":1},"t":${random.below(100)},"${random.below(9)}":"<img src=x onerror=hit()>"}`;
   }
 }
 
-test(`${EVENTS} hostile events are text everywhere (seed ${seed})`, async () => {
+test(`${EVENTS} hostile events are text everywhere (seed ${random.seed})`, async () => {
   const { page, watch } = await openPage(browser);
   let dialogs = 0;
   page.on("dialog", (dialog) => {
@@ -96,7 +91,7 @@ test(`${EVENTS} hostile events are text everywhere (seed ${seed})`, async () => 
   /** @type {{name: string, data: string, device: string}[]} */
   const sent = [];
   for (let i = 0; i < EVENTS; i += 1) {
-    const event = { name: hostileName(), data: hostileData(), device: random(5) ? vector().toWellFormed() : `device-${i}` };
+    const event = { name: hostileName(), data: hostileData(), device: random.below(5) ? vector().toWellFormed() : `device-${i}` };
     sent.push(event);
     upstream.push(event.name, event.data, event.device);
   }
@@ -127,7 +122,7 @@ test(`${EVENTS} hostile events are text everywhere (seed ${seed})`, async () => 
     return texts;
   }, EVENTS);
   for (const [i, event] of sent.entries()) {
-    assert.deepEqual(seen[EVENTS - 1 - i], { name: event.name, data: event.data, device: `${event.device} ` }, `seed ${seed}, event ${i}`);
+    assert.deepEqual(seen[EVENTS - 1 - i], { name: event.name, data: event.data, device: `${event.device} ` }, `seed ${random.seed}, event ${i}`);
   }
 
   for (const view of ["devices", "plots", "upstream", "subscribers", "try", "events"]) {
@@ -147,10 +142,10 @@ test(`${EVENTS} hostile events are text everywhere (seed ${seed})`, async () => 
   }, hashes);
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
 
-  assert.equal(await page.evaluate(() => Reflect.get(window, "hits").count), 0, `seed ${seed}: script ran`);
-  assert.equal(await page.evaluate(() => "hit" in {}), false, `seed ${seed}: a prototype was changed`);
+  assert.equal(await page.evaluate(() => Reflect.get(window, "hits").count), 0, `seed ${random.seed}: script ran`);
+  assert.equal(await page.evaluate(() => "hit" in {}), false, `seed ${random.seed}: a prototype was changed`);
   assert.equal(dialogs, 0);
-  assert.deepEqual(foreign, [], `seed ${seed}: something else was asked`);
+  assert.deepEqual(foreign, [], `seed ${random.seed}: something else was asked`);
   watch.clean(/Failed to load resource.*400/);
 });
 

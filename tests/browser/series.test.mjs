@@ -7,7 +7,7 @@ import { Breaks, cuts } from "../../web/app/plots/breaks.js";
 import { bounds, summary, table, thin } from "../../web/app/plots/curve.js";
 import { Lately } from "../../web/app/plots/lately.js";
 import { DEVICES_MAX, Line, Series, choose, plotLink, sourceOf, sourceText } from "../../web/app/plots/series.js";
-import { random } from "./random.mjs";
+import { Random } from "./support/random.mjs";
 
 let n = 0;
 /**
@@ -21,14 +21,14 @@ const series = (path, device = "") => new Series({ name: "temp", path, device })
 const points = (line) => Array.from({ length: line.size }, (_, i) => [line.time(line.start + i), line.value(line.start + i)]);
 
 test("a source survives the address, whatever it is called", () => {
-  const { text, seed } = random();
+  const random = new Random();
   for (let round = 0; round < 3000; round += 1) {
-    const source = { name: text() || "x", path: Array.from({ length: round % 4 }, () => text()), device: text() };
+    const source = { name: random.text() || "x", path: Array.from({ length: round % 4 }, () => random.text()), device: random.text() };
     // The path with one empty key and the empty path are written alike.
     if (source.path.length === 1 && source.path[0] === "") source.path = [];
     const link = plotLink(source.name, source.path, source.device);
     const back = sourceOf(new URLSearchParams(link.slice(link.indexOf("?"))).get("add"));
-    assert.deepEqual(back, source, `seed ${seed}`);
+    assert.deepEqual(back, source, `seed ${random.seed}`);
   }
   assert.equal(sourceText({ name: "a|b", path: ["t.x", "0"], device: "" }), "a\\|b|t\\\\.x.0");
   assert.deepEqual(sourceOf("greenhouse/temp"), { name: "greenhouse/temp", path: [], device: "" });
@@ -53,20 +53,20 @@ test("numbers, and text that is one, at the path; one line for each device", () 
 });
 
 test("a line is in order of time, and forgets with the rows", () => {
-  const { integer, seed } = random();
+  const random = new Random();
   const line = new Line("d");
   const model = [];
   for (let i = 0; i < 5000; i += 1) {
-    const time = i * 10 - (integer(5) === 0 ? integer(50) : 0);
+    const time = i * 10 - (random.below(5) === 0 ? random.below(50) : 0);
     line.push(i, time, i);
     model.push([time, i]);
-    if (integer(100) === 0) line.forget(i - 2000);
+    if (random.below(100) === 0) line.forget(i - 2000);
   }
   line.forget(4000);
   model.sort((a, b) => a[0] - b[0]);
   const kept = points(line);
-  assert.deepEqual(kept, model.slice(-kept.length), `seed ${seed}`);
-  assert.ok(kept.length >= 1000 && kept.length < 1020, `seed ${seed}: ${kept.length}`);
+  assert.deepEqual(kept, model.slice(-kept.length), `seed ${random.seed}`);
+  assert.ok(kept.length >= 1000 && kept.length < 1020, `seed ${random.seed}: ${kept.length}`);
   line.forget(Infinity);
   assert.equal(line.size, 0);
   assert.equal(line.near(5), -1);
@@ -95,22 +95,22 @@ test("a line keeps its place until another is twice as busy", () => {
 });
 
 test("thinned, a line keeps its first, lowest, highest and last point of each column", () => {
-  const { integer, seed } = random();
+  const random = new Random();
   const line = new Line("d");
   const all = [];
   for (let i = 0; i < 100_000; i += 1) {
-    const value = integer(1_000_000);
+    const value = random.below(1_000_000);
     line.push(i, i * 10, value);
     all.push(value);
   }
   const columns = 500;
   const curve = thin(line, 100_000, 900_000, columns);
   assert.ok(curve.times.length <= columns * 4 + 2);
-  assert.ok(curve.times.every((time, i) => i === 0 || time > curve.times[i - 1]), `seed ${seed}`);
+  assert.ok(curve.times.every((time, i) => i === 0 || time > curve.times[i - 1]), `seed ${random.seed}`);
   const inside = all.slice(10_000, 90_001);
   const drawn = curve.values.slice(1, -1);
-  assert.equal(Math.max(...drawn), inside.reduce((a, b) => Math.max(a, b)), `seed ${seed}`);
-  assert.equal(Math.min(...drawn), inside.reduce((a, b) => Math.min(a, b)), `seed ${seed}`);
+  assert.equal(Math.max(...drawn), inside.reduce((a, b) => Math.max(a, b)), `seed ${random.seed}`);
+  assert.equal(Math.min(...drawn), inside.reduce((a, b) => Math.min(a, b)), `seed ${random.seed}`);
   assert.deepEqual([curve.times[0], curve.times[1]], [99_990, 100_000]);
   assert.deepEqual(curve.times.slice(-2), [900_000, 900_010]);
   const { count, min, max, mean, newest } = summary(line, 100_000, 900_000);

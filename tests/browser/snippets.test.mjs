@@ -13,7 +13,7 @@ import { after, before, describe, test } from "node:test";
 import * as quote from "../../web/app/page/quote.js";
 import { snippets } from "../../web/app/try/snippets.js";
 import { listOf, query, subscriptionOf, tryLink, url } from "../../web/app/try/subscription.js";
-import { random } from "./random.mjs";
+import { Random } from "./support/random.mjs";
 
 /** Events a run ends after. */
 const EVENTS = 5;
@@ -23,19 +23,18 @@ const BASE = "http://127.0.0.1:8080/";
 
 const has = (program) => spawnSync(program, ["--version"]).error === undefined;
 const well = (text) => text.replace(/\p{Surrogate}/gu, "\ufffd");
-const { text: anyText, integer, seed } = random();
-const hostile = Array.from({ length: 400 }, () => well(anyText(20)));
+const random = new Random();
+const hostile = Array.from({ length: 400 }, () => well(random.text(20)));
 const of = (program, subscription, base = BASE) => snippets(subscription, base).find(({ id }) => id === program).text;
 const sub = (text) => subscriptionOf(new URLSearchParams(text));
 
 /** A subscription with whatever text in every place that takes one. */
 function wild(transport) {
-  const some = () => Array.from({ length: integer(3) }, () => well(anyText(20))).filter(Boolean);
-  const pick = (list) => list[integer(list.length)];
+  const some = () => Array.from({ length: random.below(3) }, () => well(random.text(20))).filter(Boolean);
   return {
-    transport, prefix: some(), name: some(), device: some(), start: pick(["now", "since", "earliest", "position"]),
-    since: well(anyText()), position: well(anyText()), snapshot: integer(2) === 0, control: integer(2) === 0,
-    limit: pick(["", "7", well(anyText())]), format: pick(["message", "particle"]),
+    transport, prefix: some(), name: some(), device: some(), start: /** @type {any} */ (random.pick(["now", "since", "earliest", "position"])),
+    since: well(random.text()), position: well(random.text()), snapshot: random.below(2) === 0, control: random.below(2) === 0,
+    limit: random.pick(["", "7", well(random.text())]), format: /** @type {any} */ (random.pick(["message", "particle"])),
   };
 }
 const TRANSPORTS = ["sse", "ndjson", "ws", "poll"];
@@ -45,10 +44,10 @@ test("the address holds a subscription, and the URL says the same to the broker"
     const subscription = wild(TRANSPORTS[round % 4]);
     const link = tryLink(subscription);
     const back = sub(link.includes("?") ? link.slice(link.indexOf("?")) : "");
-    assert.deepEqual(query(back), query(subscription), `seed ${seed}`);
+    assert.deepEqual(query(back), query(subscription), `seed ${random.seed}`);
     const made = new URL(url(BASE, subscription));
     const pairs = [...made.searchParams];
-    assert.deepEqual(pairs, query(subscription), `seed ${seed}`);
+    assert.deepEqual(pairs, query(subscription), `seed ${random.seed}`);
     assert.match(made.search, /^[\x21-\x7e]*$/);
   }
   assert.equal(tryLink({ position: "6n3k2ahq-1042", run: true }), "#/try?start=position&position=6n3k2ahq-1042&run=1");
@@ -58,8 +57,8 @@ test("the address holds a subscription, and the URL says the same to the broker"
 test("JavaScript reads its literals back", () => {
   for (const text of hostile) {
     const literal = quote.javascript(text);
-    assert.equal(new Function(`return ${literal};`)(), text, `seed ${seed}`);
-    assert.ok(!literal.includes("<"), `seed ${seed}`);
+    assert.equal(new Function(`return ${literal};`)(), text, `seed ${random.seed}`);
+    assert.ok(!literal.includes("<"), `seed ${random.seed}`);
   }
 });
 
@@ -67,12 +66,12 @@ test("a shell reads its words back", () => {
   const words = hostile.map((text) => text.replaceAll("\0", ""));
   const script = `printf '%s\\001' ${words.map(quote.shell).join(" ")}`;
   const out = execFileSync("sh", ["-c", script], { encoding: "utf8" });
-  assert.deepEqual(out.split("\u0001").slice(0, -1), words, `seed ${seed}`);
+  assert.deepEqual(out.split("\u0001").slice(0, -1), words, `seed ${random.seed}`);
 });
 
 test("Python reads its literals back", { skip: !has("python3") && "no python3" }, () => {
   const script = `import json,sys\nsys.stdout.write(json.dumps([${hostile.map(quote.python).join(",\n")}]))\n`;
-  assert.deepEqual(JSON.parse(execFileSync("python3", ["-"], { input: script, encoding: "utf8" })), hostile, `seed ${seed}`);
+  assert.deepEqual(JSON.parse(execFileSync("python3", ["-"], { input: script, encoding: "utf8" })), hostile, `seed ${random.seed}`);
 });
 
 test("whatever is in a subscription, the programs are programs", { skip: !has("python3") && "no python3" }, () => {
@@ -84,10 +83,10 @@ test("whatever is in a subscription, the programs are programs", { skip: !has("p
     const text = (id) => made.find((one) => one.id === id).text;
     // Modules, but for what a function cannot hold: imports and waiting.
     const script = (code) => new Function(`return async () => {${code.replace(/^import .*/, "")}}`);
-    assert.doesNotThrow(() => script(text("node")), `seed ${seed}`);
-    assert.doesNotThrow(() => script(text("browser")), `seed ${seed}`);
+    assert.doesNotThrow(() => script(text("node")), `seed ${random.seed}`);
+    assert.doesNotThrow(() => script(text("browser")), `seed ${random.seed}`);
     for (const node of JSON.parse(text("nodered"))) {
-      if (node.func) assert.doesNotThrow(() => new Function("msg", "flow", "node", node.func), `seed ${seed}`);
+      if (node.func) assert.doesNotThrow(() => new Function("msg", "flow", "node", node.func), `seed ${random.seed}`);
     }
     pythons.push(text("python"));
     shells.push(text("curl"), text("jq"));
@@ -209,7 +208,7 @@ describe("against a broker", { skip: !process.env.FANLIGHT_BIN && "FANLIGHT_BIN 
         said += chunk;
         if (said.includes("\n")) break;
       }
-      assert.deepEqual(JSON.parse(said.split("\n")[0]).filter.prefix, [text], `seed ${seed}`);
+      assert.deepEqual(JSON.parse(said.split("\n")[0]).filter.prefix, [text], `seed ${random.seed}`);
     }
   });
 });
