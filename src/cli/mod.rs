@@ -11,6 +11,7 @@ mod healthcheck;
 mod serve;
 pub mod settings;
 mod simulate;
+mod tail;
 mod trace;
 
 use std::{
@@ -63,6 +64,7 @@ pub fn command() -> Command {
         .subcommand(serve::command())
         .subcommand(demo::command())
         .subcommand(simulate::command())
+        .subcommand(tail::command())
         .subcommand(check::command())
         .subcommand(bench::command())
         .subcommand(healthcheck::command())
@@ -76,6 +78,7 @@ pub fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failur
         Some(("serve", matches)) => serve::run(matches, environment),
         Some(("demo", matches)) => demo::run(matches, environment),
         Some(("simulate", matches)) => simulate::run(matches),
+        Some(("tail", matches)) => tail::run(matches, environment),
         Some(("check", matches)) => check::run(matches, environment),
         Some(("bench", matches)) => bench::run(matches),
         Some(("healthcheck", matches)) => healthcheck::run(matches, environment),

@@ -22,6 +22,8 @@ pub(super) const CONFIG: &str = "FANLIGHT_CONFIG";
 const TEST_PREFIX: &str = "FANLIGHT_TEST_";
 /// The name other Particle tools use for `upstream.token`.
 const PARTICLE_TOKEN: &str = "PARTICLE_ACCESS_TOKEN";
+/// Says, by being there, that no program is to print in colour (<https://no-color.org>).
+const NO_COLOR: &str = "NO_COLOR";
 /// What `state.dir` is worked out from.
 const STATE_VARIABLES: &[&str] = &["STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"];
 
@@ -46,6 +48,11 @@ impl Environment {
     /// A variable; `None` where it is not set or empty.
     pub(super) fn value(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    /// Whether the user wants no colours anywhere.
+    pub fn refuses_colour(&self) -> bool {
+        self.value(NO_COLOR).is_some()
     }
 
     /// The token under the name other tools give it.
@@ -108,7 +115,9 @@ impl fmt::Debug for Environment {
 
 fn is_ours(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with(PREFIX) || name == PARTICLE_TOKEN || STATE_VARIABLES.contains(&name.as_ref())
+    name.starts_with(PREFIX)
+        || [PARTICLE_TOKEN, NO_COLOR].contains(&name.as_ref())
+        || STATE_VARIABLES.contains(&name.as_ref())
 }
 
 /// Kubernetes sets variables such as `FANLIGHT_SERVICE_HOST` and `FANLIGHT_PORT_80_TCP` in every

@@ -28,3 +28,4 @@ mod cli;
 mod description;
 mod healthcheck;
 mod load;
+mod tail;
