@@ -88,6 +88,7 @@ metrics_list! {
     Counter CONNECTIONS_ACCEPTED = "fanlight_connections_accepted_total" [] "Client connections accepted";
     Counter REQUESTS = "fanlight_requests_total" ["status"] "Requests answered, by class of status";
     Counter LIMITS_REACHED = "fanlight_limits_reached_total" ["limit"] "Times a limit turned something away";
+    Counter PUBLISHES = "fanlight_publishes_total" ["outcome"] "Requests to publish or to call a function, by what came of them";
     Counter PANICS = "fanlight_panics_total" [] "Panics: each is a bug of the broker";
 }
 
@@ -159,6 +160,41 @@ impl Limit {
     }
 }
 
+/// What came of a request to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// The cloud took it.
+    Accepted,
+    /// The cloud refused it.
+    Refused,
+    /// The cloud could not be reached or gave no answer.
+    Unanswered,
+    /// The broker refused it: too much at a time.
+    Limited,
+    /// The broker refused it: not switched on, or nothing that the cloud would take.
+    Invalid,
+}
+
+impl PublishOutcome {
+    const ALL: [PublishOutcome; 5] = [
+        PublishOutcome::Accepted,
+        PublishOutcome::Refused,
+        PublishOutcome::Unanswered,
+        PublishOutcome::Limited,
+        PublishOutcome::Invalid,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            PublishOutcome::Accepted => "accepted",
+            PublishOutcome::Refused => "refused",
+            PublishOutcome::Unanswered => "unanswered",
+            PublishOutcome::Limited => "limited",
+            PublishOutcome::Invalid => "invalid",
+        }
+    }
+}
+
 /// The broker's numbers.
 pub struct Telemetry {
     recorder: PrometheusRecorder,
@@ -210,6 +246,7 @@ pub struct Telemetry {
     pub connections_accepted: Counter,
     requests: [Counter; 5],
     limits_reached: [Counter; Limit::ALL.len()],
+    publishes: [Counter; PublishOutcome::ALL.len()],
     /// Panics of the broker.
     pub panics: Counter,
 }
@@ -342,7 +379,13 @@ impl Telemetry {
                 Format::ALL.map(|format| {
                     let labels = [("transport", transport.as_str()), ("format", format.as_str())];
                     // Only pairs that exist are registered; the rest count into the void.
-                    let exists = (transport == Transport::Sse) != (format == Format::Json);
+                    let exists = match transport {
+                        Transport::Sse => format != Format::Json,
+                        Transport::Particle => format == Format::Particle,
+                        Transport::Ndjson | Transport::WebSocket | Transport::Poll => {
+                            format == Format::Json
+                        }
+                    };
                     if exists { gauge(SUBSCRIBERS, &labels) } else { Gauge::noop() }
                 })
             }),
@@ -373,6 +416,8 @@ impl Telemetry {
             connections_accepted: counter(CONNECTIONS_ACCEPTED, &[]),
             requests: ["1xx", "2xx", "3xx", "4xx", "5xx"]
                 .map(|class| counter(REQUESTS, &[("status", class)])),
+            publishes: PublishOutcome::ALL
+                .map(|outcome| counter(PUBLISHES, &[("outcome", outcome.as_str())])),
             limits_reached: Limit::ALL
                 .map(|limit| counter(LIMITS_REACHED, &[("limit", limit.as_str())])),
             panics: counter(PANICS, &[]),
@@ -446,6 +491,11 @@ impl Telemetry {
     /// A limit turned something away.
     pub fn limit_reached(&self, limit: Limit) {
         self.limits_reached[limit as usize].increment(1);
+    }
+
+    /// A request to publish has come to an end.
+    pub fn publish(&self, outcome: PublishOutcome) {
+        self.publishes[outcome as usize].increment(1);
     }
 
     /// A request was answered with an HTTP status.

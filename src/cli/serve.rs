@@ -60,6 +60,8 @@ async fn serve_until_signal(
         "demo" => {
             let simulator = demo::simulate(loaded).await?;
             config.upstream.source = Source::Particle { url: simulator.url(), scope: Scope::Mine };
+            // There is no token at stake, and something to try.
+            config.publish.enabled |= !loaded.is_given("publish.enabled");
             Some(simulator)
         }
         _ => None,

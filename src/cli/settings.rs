@@ -10,7 +10,7 @@ use crate::{
     delivery::WebSocketConfig,
     hub,
     model::ring,
-    server::{AcceptConfig, Config, LimitsConfig, WebConfig, connections_max_auto},
+    server::{AcceptConfig, Config, LimitsConfig, PublishConfig, WebConfig, connections_max_auto},
     transport::{self, poll},
     upstream::{
         self, Source,
@@ -44,8 +44,18 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
         );
     }
     let per_ip = loaded.count::<usize>("limits.connections_per_ip_max");
+    let listen = loaded.address("listen");
+    for name in ["publish.enabled", "publish.functions"] {
+        if loaded.switch(name) && !listen.ip().is_loopback() {
+            tracing::warn!(
+                %listen,
+                "{name} is on: whoever reaches this port can use the broker's token for it; keep others \
+                 out by a proxy or a firewall"
+            );
+        }
+    }
     Ok(Config {
-        listen: loaded.address("listen"),
+        listen,
         accept: AcceptConfig {
             header_timeout: loaded.duration("limits.header_timeout"),
             header_bytes_max: loaded.size("limits.header_bytes_max"),
@@ -86,6 +96,15 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
             latest_bytes_max: loaded.size("latest.bytes_max"),
         },
         upstream: upstream(loaded)?,
+        publish: PublishConfig {
+            enabled: loaded.switch("publish.enabled"),
+            functions: loaded.switch("publish.functions"),
+            timeout: loaded.duration("publish.timeout"),
+            in_flight_max: loaded.count("publish.in_flight_max"),
+            per_second: loaded.number("publish.per_second"),
+            burst: loaded.count("publish.burst"),
+        },
+        cors: loaded.switch("particle.cors"),
         source: loaded.choice("upstream.source"),
         drain_window: loaded.duration("server.drain_window"),
         ready_after: loaded.duration("server.ready_after"),

@@ -30,6 +30,9 @@ const SCOPES: &[(&str, &[&str])] = &[
 const ORDERED: &[(&str, &str)] =
     &[("upstream.backoff_min", "upstream.backoff_max"), ("stream.retry_min", "stream.retry_max")];
 
+/// What needs the Particle cloud to pass things on to.
+const PASSED_ON: &[&str] = &["publish.enabled", "publish.functions"];
+
 /// All rules that are broken.
 pub(super) fn check(draft: &Draft) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -39,7 +42,10 @@ pub(super) fn check(draft: &Draft) -> Vec<Problem> {
                 scope(draft, &mut problems);
                 problems.extend(token(draft));
             }
-            "sse" => problems.extend(address(draft)),
+            "sse" => {
+                problems.extend(address(draft));
+                problems.extend(PASSED_ON.iter().filter_map(|name| nowhere(draft, name)));
+            }
             _ => {}
         }
     }
@@ -94,6 +100,17 @@ fn address(draft: &Draft) -> Option<Problem> {
     }
     let fault = format!("{} needs {NAME}", draft.shown("upstream.source"));
     Some(Problem::new(fault, set(NAME)).allowed("the address of the event stream to read"))
+}
+
+fn nowhere(draft: &Draft, name: &str) -> Option<Problem> {
+    if !draft.is_sure(&[name]) || !matches!(draft.value(name), Some(Value::Switch(true))) {
+        return None;
+    }
+    let source = "upstream.source";
+    let fault = format!("{} is of no use to {}", draft.shown(name), draft.shown(source));
+    let remedy = format!("remove {name}, or set {source} to particle");
+    let allowed = "with source particle or demo: an event stream has nowhere to publish to";
+    Some(Problem::new(fault, remedy).allowed(allowed))
 }
 
 fn order(draft: &Draft, low: &str, high: &str) -> Option<Problem> {

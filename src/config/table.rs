@@ -25,6 +25,8 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "stream", help: "Stream (every subscriber's stream)" },
     Section { name: "websocket", help: "WebSocket" },
     Section { name: "poll", help: "Poll (long polling)" },
+    Section { name: "particle", help: "Particle (the cloud's own routes, for its clients)" },
+    Section { name: "publish", help: "Publish (what is passed on to the cloud)" },
     Section { name: "limits", help: "Limits (what one client and all clients may use)" },
     Section { name: "delivery", help: "Delivery (how bytes reach sockets)" },
     Section { name: "server", help: "Server (start and end)" },
@@ -37,7 +39,9 @@ pub(super) const SECTIONS: &[Section] = &[
 /// Builds the table.
 pub(super) fn rows() -> Vec<Setting> {
     use DefaultValue::{Derived, Text, Unset};
-    use Kind::{Address, Choice, Count, CountOrAuto, Number, Path, Secret, TraceFilter, Url};
+    use Kind::{
+        Address, Choice, Count, CountOrAuto, Number, Path, Secret, Switch, TraceFilter, Url,
+    };
 
     let row = Setting::new;
     let name = Kind::Text { bytes_max: NAME_BYTES_MAX };
@@ -224,6 +228,55 @@ pub(super) fn rows() -> Vec<Setting> {
             size(4 * KIB, 16 * MIB),
             Text("256KiB"),
             "Most bytes in one answer; a single larger event still goes out",
+        ),
+        row(
+            "particle",
+            "cors",
+            Switch,
+            Text("false"),
+            "Let web pages of every origin read the streams below /v1",
+        ),
+        row(
+            "publish",
+            "enabled",
+            Switch,
+            Text("false"),
+            "Pass events on to the cloud, with the broker's own token, for whoever reaches the port",
+        ),
+        row(
+            "publish",
+            "functions",
+            Switch,
+            Text("false"),
+            "Pass calls of devices' functions on to the cloud in the same way",
+        ),
+        row(
+            "publish",
+            "timeout",
+            duration(secs(1), secs(60)),
+            Text("15s"),
+            "Longest wait for the cloud's answer",
+        ),
+        row(
+            "publish",
+            "in_flight_max",
+            Count { min: 1, max: 1000 },
+            Text("64"),
+            "Most requests passed on at a time",
+        ),
+        row(
+            "publish",
+            "per_second",
+            Number { min: 0.01, max: 20.0 },
+            Text("2"),
+            "Requests a second that one IP address may have passed on",
+        ),
+        row(
+            "publish",
+            "burst",
+            Count { min: 1, max: 200 },
+            Text("10"),
+            "Requests that one IP address may have passed on at once",
         ),
         row(
             "limits",

@@ -18,6 +18,9 @@ use super::{
     position::Position,
 };
 
+/// What stands before the name in [`Format::Particle`].
+pub(super) const EVENT_FIELD: &str = "event: ";
+
 /// A wire rendering of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -97,7 +100,7 @@ pub fn event(event: &Event<'_>, position: Position) -> (Vec<u8>, Layout) {
     let rest_bytes =
         "id: \ndata: {\"name\":\n\n".len() + "{\"id\":\"\",\"name\":\n".len() + both_json;
     let mut text = String::with_capacity(particle_bytes + rest_bytes);
-    push(&mut text, &["id: ", &id, "\nevent: "]);
+    push(&mut text, &["id: ", &id, "\n", EVENT_FIELD]);
     let name_start = text.len();
     push(&mut text, &[event.name(), "\ndata: "]);
     let name = span(name_start, event.name().len());

@@ -126,6 +126,18 @@ impl Record {
         }
     }
 
+    /// An event's block as the Particle cloud wrote it: [`Format::Particle`] without the
+    /// `id:` line in front. Empty for control records, which the cloud has none of.
+    pub fn block(&self) -> Bytes {
+        match self.kind {
+            Kind::Event => {
+                let start = self.layout.name.0 as usize - frame::EVENT_FIELD.len();
+                self.buffer.slice(start..self.layout.particle_end as usize)
+            }
+            Kind::Control => Bytes::new(),
+        }
+    }
+
     /// The event's name; empty for control records.
     pub fn name(&self) -> &str {
         self.text(self.layout.name)
@@ -165,6 +177,17 @@ mod tests {
         let event = Event::parse("a/b", "text").unwrap();
         let record = Record::event(&event, position(), Moment::default());
         assert_eq!((record.name(), record.device()), ("a/b", None));
+    }
+
+    #[test]
+    fn a_block_is_what_the_cloud_wrote() {
+        let event = Event::parse("a/b", "{ \"data\":null }").unwrap();
+        let record = Record::event(&event, position(), Moment::default());
+        assert_eq!(record.block(), "event: a/b\ndata: { \"data\":null }\n\n");
+        let whole = record.frame(Format::Particle);
+        assert_eq!(whole, [&b"id: 00000000-7\n"[..], &record.block()].concat());
+        let hole = Hole { reason: HoleReason::Stalled, since_ms: 0, until_ms: 1500 };
+        assert_eq!(Record::hole(&hole, position(), Moment::default()).block(), "");
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl Requested {
         let text = String::from_utf8_lossy(shown).chars().take(Gap::REQUESTED_CHARS_MAX).collect();
         Requested { text, position }
     }
+
+    /// True if it is a position, of whatever epoch.
+    pub fn is_position(&self) -> bool {
+        self.position.is_some()
+    }
 }
 
 impl From<Position> for Requested {

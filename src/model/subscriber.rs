@@ -13,12 +13,19 @@ pub enum Transport {
     WebSocket,
     /// Long poll.
     Poll,
+    /// The stream routes of the Particle cloud, for its unmodified clients.
+    Particle,
 }
 
 impl Transport {
     /// Every transport, in the order of the metrics.
-    pub const ALL: [Transport; 4] =
-        [Transport::Sse, Transport::Ndjson, Transport::WebSocket, Transport::Poll];
+    pub const ALL: [Transport; 5] = [
+        Transport::Sse,
+        Transport::Ndjson,
+        Transport::WebSocket,
+        Transport::Poll,
+        Transport::Particle,
+    ];
 
     /// The transport's name in labels, logs and `/status`.
     pub fn as_str(self) -> &'static str {
@@ -27,6 +34,7 @@ impl Transport {
             Transport::Ndjson => "ndjson",
             Transport::WebSocket => "websocket",
             Transport::Poll => "poll",
+            Transport::Particle => "particle",
         }
     }
 }

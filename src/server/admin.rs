@@ -173,6 +173,10 @@ pub(super) async fn status(State(app): State<App>) -> Response {
             "deliveries": totals.deliveries,
             "delivered_bytes": totals.delivered_bytes,
         },
+        "publish": {
+            "enabled": app.publish.passes_events(),
+            "functions": app.publish.passes_functions(),
+        },
         "limits": {
             "connections": app.connections.open(),
             "connections_max": limits.connections_max,

@@ -1,18 +1,25 @@
 //! From what went wrong to what the client reads.
 //!
 //! Law: one table. Every error body of the broker is
-//! `{"error":"…","error_description":"…"}`, whole, with its length.
+//! `{"error":"…","error_description":"…"}`, whole, with its length. Those of the Particle
+//! routes have the cloud's names, and its further fields.
+
+use std::time::Duration;
 
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
     model::{CloseReason, json::Object},
+    telemetry::PublishOutcome,
     transport::request::{InvalidParameter, Request, Route},
+    upstream::publish::{BODY_BYTES_MAX, DraftError, PublishError},
 };
+
+use super::publish::status_of;
 
 /// A request that is not served as asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,10 +34,12 @@ pub(super) enum Error {
         path: String,
     },
     /// The path is there, but not for this method.
-    #[error("{method} is not allowed here; use GET")]
+    #[error("{method} is not allowed here; use {}", allowed.split(',').next().unwrap_or_default())]
     MethodNotAllowed {
         /// The method used, cut.
         method: String,
+        /// Those that are, the best first.
+        allowed: &'static str,
     },
     /// `/ws` was asked for without a WebSocket handshake.
     #[error("this path speaks WebSocket: {detail}")]
@@ -38,10 +47,12 @@ pub(super) enum Error {
         /// What is missing.
         detail: String,
     },
-    /// A web page of another origin asks for a WebSocket, which no browser rule prevents.
+    /// A web page of another origin asks for a WebSocket, which no browser rule prevents; for
+    /// a stream of the Particle routes while `particle.cors` is off; or to publish.
     #[error(
-        "pages of {origin} may not read from here: serve them from the broker's own origin, \
-         and let a proxy in between keep the Host header"
+        "pages of {origin} may neither read from here nor publish: serve them from the broker's own \
+         origin, and let a proxy in between keep the Host header; particle.cors lets all pages read \
+         the streams below /v1"
     )]
     ForeignOrigin {
         /// The page's origin, cut.
@@ -69,6 +80,72 @@ pub(super) enum Error {
         /// When to try again.
         retry_secs: u64,
     },
+    /// `/v1/events` without a prefix, which the cloud refuses too.
+    #[error("the stream of public events needs an event name prefix: /v1/events/PREFIX")]
+    PrefixMissing,
+    /// A stream below `/v1`, or a device, that the upstream does not contain.
+    #[error("{detail}")]
+    PermissionDenied {
+        /// What is read.
+        detail: String,
+    },
+    /// A product that the upstream does not read.
+    #[error("this broker knows no such product: it reads {reads}")]
+    ProductNotFound {
+        /// What is read.
+        reads: String,
+    },
+    /// An organization that the upstream does not read.
+    #[error("this broker knows no such organization: it reads {reads}")]
+    OrgNotFound {
+        /// What is read.
+        reads: String,
+    },
+    /// Publishing is not switched on.
+    #[error(
+        "nothing is passed on to the cloud here unless the operator sets {setting} = true, since it is \
+         done with the broker's own token; with upstream.source sse there is nowhere to pass it on to"
+    )]
+    PublishOff {
+        /// What would switch it on.
+        setting: &'static str,
+    },
+    /// What is to be published cannot be.
+    #[error(transparent)]
+    Draft(DraftError),
+    /// Its body is too long.
+    #[error("the body is too long; at most {bytes_max} bytes are read")]
+    TooLarge {
+        /// How much would be read.
+        bytes_max: usize,
+    },
+    /// Its body did not come.
+    #[error("the body did not arrive within {secs} s")]
+    BodyMissing {
+        /// How long it was waited for.
+        secs: u64,
+    },
+    /// The client's address, or all together, publish too much.
+    #[error(
+        "too much is published from your address (publish.per_second, publish.burst), or by all \
+         together; try again in {retry_secs} s"
+    )]
+    PublishTooOften {
+        /// When to try again.
+        retry_secs: u64,
+    },
+    /// As much is being passed on as may be.
+    #[error(
+        "as much is being passed on to the cloud as may be at a time (publish.in_flight_max); try again \
+         in {retry_secs} s"
+    )]
+    PublishBusy {
+        /// When to try again.
+        retry_secs: u64,
+    },
+    /// The cloud has not answered.
+    #[error(transparent)]
+    Publish(PublishError),
     /// The broker is not ready to serve.
     #[error("{reason}")]
     NotReady {
@@ -107,7 +184,61 @@ impl Error {
             Error::MethodNotAllowed { .. } => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
-                "Another method than GET or HEAD",
+                "A method that the path does not know",
+            ),
+            Error::PrefixMissing => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "The stream of public events is asked for without a prefix",
+            ),
+            Error::Draft(_) => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "What is to be published cannot be read, or is over the cloud's limits",
+            ),
+            Error::PermissionDenied { .. } => (
+                StatusCode::FORBIDDEN,
+                "Permission Denied",
+                "The upstream does not contain that stream, or the device is asked for by its name",
+            ),
+            Error::ProductNotFound { .. } => (
+                StatusCode::NOT_FOUND,
+                "Product not found",
+                "The upstream does not read that product",
+            ),
+            Error::OrgNotFound { .. } => (
+                StatusCode::NOT_FOUND,
+                "Organization not found",
+                "The upstream does not read that organization",
+            ),
+            Error::PublishOff { .. } => {
+                (StatusCode::FORBIDDEN, "publish_off", "Publishing is not switched on")
+            }
+            Error::TooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is too long")
+            }
+            Error::BodyMissing { .. } => {
+                (StatusCode::REQUEST_TIMEOUT, "timeout", "The body did not arrive in time")
+            }
+            Error::PublishTooOften { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "The client's address, or all together, publish more than they may",
+            ),
+            Error::PublishBusy { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "As much is being passed on to the cloud as may be at a time",
+            ),
+            Error::Publish(error) if status_of(error) == StatusCode::GATEWAY_TIMEOUT => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "cloud_timeout",
+                "The cloud gave no answer in time; the event may have been published all the same",
+            ),
+            Error::Publish(_) => (
+                StatusCode::BAD_GATEWAY,
+                "cloud_unreachable",
+                "The cloud cannot be reached, or does not answer as it should",
             ),
             Error::UpgradeRequired { .. } => (
                 StatusCode::UPGRADE_REQUIRED,
@@ -155,27 +286,66 @@ impl Error {
 
     /// The body.
     pub(super) fn body(&self) -> String {
-        Object::new()
-            .text("error", self.name())
-            .text("error_description", &self.to_string())
-            .finish()
+        let object =
+            Object::new().text("error", self.name()).text("error_description", &self.to_string());
+        // As the cloud has it, for programs that look there.
+        match self {
+            Error::ProductNotFound { .. } | Error::OrgNotFound { .. } => object.raw("ok", "false"),
+            Error::PermissionDenied { detail } => object.text("info", detail),
+            _ => object,
+        }
+        .finish()
+    }
+
+    /// What came of a request to publish that ends with this.
+    pub(super) fn publish_outcome(&self) -> PublishOutcome {
+        match self {
+            Error::PublishTooOften { .. } | Error::PublishBusy { .. } => PublishOutcome::Limited,
+            Error::Publish(_) => PublishOutcome::Unanswered,
+            _ => PublishOutcome::Invalid,
+        }
+    }
+
+    /// A method that a path does not know.
+    pub(super) fn not_allowed(method: &Method, allowed: &'static str) -> Error {
+        Error::MethodNotAllowed { method: method.as_str().chars().take(20).collect(), allowed }
     }
 
     /// One of each, by status: what the descriptions of the interface show.
-    pub(super) fn samples() -> [Error; 10] {
+    pub(super) fn samples() -> [Error; 22] {
         let invalid = Request::parse(Route::Poll, Some("limit=0"), &HeaderMap::new());
         [
             invalid.map_or_else(Error::InvalidParameter, |_| Error::Internal),
+            Error::PrefixMissing,
+            Error::Draft(DraftError::NameMissing),
             Error::ForeignOrigin { origin: "https://elsewhere.example".to_owned() },
+            Error::PermissionDenied {
+                detail:
+                    "this broker reads a product, at /v1/products/12345/events, and nothing else"
+                        .to_owned(),
+            },
+            Error::PublishOff { setting: "publish.enabled" },
             Error::NotFound { path: "/event".to_owned() },
-            Error::MethodNotAllowed { method: "POST".to_owned() },
+            Error::ProductNotFound {
+                reads: "the token's own devices, at /v1/devices/events".to_owned(),
+            },
+            Error::OrgNotFound {
+                reads: "the token's own devices, at /v1/devices/events".to_owned(),
+            },
+            Error::not_allowed(&Method::POST, "GET, HEAD"),
+            Error::BodyMissing { secs: 5 },
+            Error::TooLarge { bytes_max: BODY_BYTES_MAX },
             Error::UpgradeRequired {
                 detail: "WebSocket protocol error: No \"Connection: upgrade\" header".to_owned(),
             },
             Error::TooMany { retry_secs: 31 },
+            Error::PublishTooOften { retry_secs: 1 },
             Error::Internal,
+            Error::Publish(PublishError::Unreachable("dns error".to_owned())),
             Error::Full { retry_secs: 16 },
+            Error::PublishBusy { retry_secs: 1 },
             Error::Closing { retry_secs: 8 },
+            Error::Publish(PublishError::Timeout(Duration::from_secs(15))),
             Error::NotReady {
                 reason:
                     "the upstream has not been live for 75 s and server.ready_after allows 60 s; \
@@ -199,7 +369,9 @@ impl Error {
         match self {
             Error::Full { retry_secs }
             | Error::TooMany { retry_secs }
-            | Error::Closing { retry_secs } => Some(*retry_secs),
+            | Error::Closing { retry_secs }
+            | Error::PublishTooOften { retry_secs }
+            | Error::PublishBusy { retry_secs } => Some(*retry_secs),
             _ => None,
         }
     }
@@ -216,8 +388,8 @@ impl IntoResponse for Error {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
         match self {
-            Error::MethodNotAllowed { .. } => {
-                headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            Error::MethodNotAllowed { allowed, .. } => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
             Error::UpgradeRequired { .. } => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

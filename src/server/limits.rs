@@ -125,7 +125,7 @@ impl Drop for Permit {
 
 /// An IPv4 address in IPv6 clothes counts as itself; an IPv6 subscriber usually owns a
 /// whole /64, so that counts as one.
-fn counted_as(address: IpAddr) -> IpAddr {
+pub(super) fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);

@@ -2,10 +2,13 @@
 
 mod accept;
 mod admin;
+mod allowance;
 mod assets;
 mod description;
 mod error;
 mod limits;
+mod particle;
+mod publish;
 mod routes;
 mod shutdown;
 mod validator;
@@ -23,16 +26,18 @@ use crate::{
     model::{Epoch, Format, Moment, Transport},
     telemetry::Telemetry,
     transport::{self, Account, Ledger, poll},
-    upstream::{self, Upstream},
+    upstream::{self, Source, Upstream, publish::Api},
 };
 
 pub use accept::Config as AcceptConfig;
 pub use assets::Config as WebConfig;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
+pub use publish::Config as PublishConfig;
 pub use shutdown::Shutdown;
 
 use accept::{Connection, Exits, Place};
 use limits::Connections;
+use publish::Desk;
 
 /// Everything a broker is made of.
 #[derive(Debug)]
@@ -58,6 +63,10 @@ pub struct Config {
     pub hub: hub::Config,
     /// Where events come from.
     pub upstream: upstream::Config,
+    /// What goes the other way.
+    pub publish: PublishConfig,
+    /// Pages of every origin may read the streams below `/v1`.
+    pub cors: bool,
     /// The source's name in `/status`.
     pub source: &'static str,
     /// How long the end may take.
@@ -127,6 +136,9 @@ struct Parts {
     opens_max: u64,
     stale_after: Duration,
     source: &'static str,
+    reads: Source,
+    publish: Desk,
+    cors: bool,
     started: Moment,
     ready_after: Duration,
     shutdown: Shutdown,
@@ -178,6 +190,13 @@ impl Broker {
                 Some(Arc::new(shards))
             }
         };
+        let upstream_config = &config.upstream;
+        let api = match &upstream_config.source {
+            Source::Particle { url, .. } => {
+                Some(Api::new(url, upstream_config.token.clone(), config.publish.timeout)?)
+            }
+            Source::Sse { .. } => None,
+        };
         let exits = Exits { shards: shards.clone(), websocket: config.websocket };
         let app = App(Arc::new(Parts {
             hub,
@@ -193,6 +212,9 @@ impl Broker {
             opens_max: config.upstream.opens_max as u64,
             stale_after: config.upstream.stale_after,
             source: config.source,
+            reads: config.upstream.source.clone(),
+            publish: Desk::new(config.publish, api, started),
+            cors: config.cors,
             started,
             ready_after: config.ready_after,
             shutdown: shutdown.clone(),

@@ -11,9 +11,9 @@ use axum::{
     extract::{Extension, RawQuery, Request as HttpRequest, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
@@ -30,7 +30,9 @@ use crate::{
     },
 };
 
-use super::{App, accept::Connection, admin, assets, description, error::Error, limits::Admission};
+use super::{
+    App, accept::Connection, admin, assets, description, error::Error, limits::Admission, particle,
+};
 
 /// Reconnection time told when there is no room, in milliseconds: long and spread, so
 /// that those turned away do not come back together.
@@ -56,13 +58,16 @@ pub(super) fn router(app: App) -> Router {
         .route("/healthz", get(admin::healthz))
         .route("/readyz", get(admin::readyz))
         .route("/status", get(admin::status));
+    // Its errors are JSON for all, so it sees by itself to whom there is no room for.
+    let drop_in = Router::new().route("/v1/{*path}", any(particle::answer));
     let nosniff = SetResponseHeaderLayer::overriding(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
     streams
         .merge(admin)
-        .fallback(not_found)
+        .merge(drop_in)
+        .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Error::Internal.into_response()
@@ -86,19 +91,24 @@ async fn admit(
     request: HttpRequest,
     next: Next,
 ) -> Response {
-    let (full_ms, closing_ms) = (fastrand::u64(FULL_RETRY_MS), fastrand::u64(CLOSING_RETRY_MS));
-    let error = match connection.admission {
-        _ if app.hub.closing().is_some() => {
-            Error::Closing { retry_secs: closing_ms.div_ceil(1000) }
-        }
-        Admission::Admitted => return next.run(request).await,
-        Admission::Full => Error::Full { retry_secs: full_ms.div_ceil(1000) },
-        Admission::TooMany => Error::TooMany { retry_secs: full_ms.div_ceil(1000) },
-    };
+    let Some(error) = turned_away(&app, &connection) else { return next.run(request).await };
     let mut response = refuse(error, request.headers());
     // The place is wanted for someone else.
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// Why there is no room for the client of a connection; none if there is.
+pub(super) fn turned_away(app: &App, connection: &Connection) -> Option<Error> {
+    let (full_ms, closing_ms) = (fastrand::u64(FULL_RETRY_MS), fastrand::u64(CLOSING_RETRY_MS));
+    match connection.admission {
+        _ if app.hub.closing().is_some() => {
+            Some(Error::Closing { retry_secs: closing_ms.div_ceil(1000) })
+        }
+        Admission::Admitted => None,
+        Admission::Full => Some(Error::Full { retry_secs: full_ms.div_ceil(1000) }),
+        Admission::TooMany => Some(Error::TooMany { retry_secs: full_ms.div_ceil(1000) }),
+    }
 }
 
 /// A browser that asks for an event stream gives up for good on any status but 200,
@@ -162,10 +172,10 @@ async fn websocket_upgrade(
     Ok(response)
 }
 
-/// A browser lets any page open a WebSocket to any address and read what comes: the
-/// same-origin rule does not reach there (RFC 6455, section 10.2). Programs send no
-/// `Origin`.
-fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Error> {
+/// A browser lets any page open a WebSocket to any address and read what comes, and post a
+/// form to any address: the same-origin rule does not reach there (RFC 6455, section 10.2).
+/// Programs send no `Origin`.
+pub(super) fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Error> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let page = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
@@ -188,7 +198,7 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
         .any(|name| name.trim() == SUBPROTOCOL)
 }
 
-fn open(
+pub(super) fn open(
     app: &App,
     connection: &Connection,
     request: &Request,
@@ -198,6 +208,7 @@ fn open(
     let format = match wire {
         Wire::Sse(format) => format,
         Wire::Ndjson | Wire::WebSocket => Format::Json,
+        Wire::Particle { .. } => Format::Particle,
     };
     let (subscription, gap) =
         app.hub.subscribe(request.filter.clone(), &request.start, transport, app.clock.now());
@@ -292,12 +303,22 @@ const JSON_HEAD: [(HeaderName, HeaderValue); 2] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-async fn not_found(uri: Uri) -> Error {
-    Error::not_found(&uri)
+/// What has no route; or has one, but for slashes in front of it, as clients of the cloud
+/// send them that were given an address with a slash at its end.
+async fn elsewhere(
+    app: State<App>,
+    connection: Extension<Connection>,
+    request: HttpRequest,
+) -> Response {
+    let path = request.uri().path();
+    if path.starts_with("//") && path.trim_start_matches('/').starts_with("v1/") {
+        return particle::answer(app, connection, request).await;
+    }
+    Error::not_found(request.uri()).into_response()
 }
 
 async fn method_not_allowed(method: Method) -> Error {
-    Error::MethodNotAllowed { method: method.as_str().chars().take(20).collect() }
+    Error::not_allowed(&method, "GET, HEAD")
 }
 
 #[cfg(test)]

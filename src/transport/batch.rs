@@ -54,11 +54,12 @@ impl Batch {
         if *events_left == Some(0) {
             return 0;
         }
-        let format = match wire {
-            Wire::Sse(format) => format,
-            Wire::Ndjson | Wire::WebSocket => Format::Json,
+        let frame = match wire {
+            Wire::Sse(format) => record.frame(format),
+            Wire::Ndjson | Wire::WebSocket => record.frame(Format::Json),
+            Wire::Particle { ids: true } => record.frame(Format::Particle),
+            Wire::Particle { ids: false } => record.block(),
         };
-        let frame = record.frame(format);
         let bytes = frame.len();
         self.last = Some(record.seq());
         let is_event = record.kind() == Kind::Event;

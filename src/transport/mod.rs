@@ -6,6 +6,7 @@
 mod account;
 mod batch;
 pub mod parameter;
+pub mod particle;
 pub mod poll;
 pub mod request;
 mod session;

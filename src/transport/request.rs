@@ -10,7 +10,7 @@ use url::form_urlencoded;
 
 use crate::model::{
     Filter, Format, Gap, Seq,
-    filter::{VALUE_BYTES_MAX, VALUES_MAX},
+    filter::{FilterError, VALUE_BYTES_MAX, VALUES_MAX},
     resume::{Requested, Since, Start},
 };
 
@@ -41,6 +41,12 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidParameter(String);
+
+impl From<FilterError> for InvalidParameter {
+    fn from(error: FilterError) -> InvalidParameter {
+        InvalidParameter(error.to_string())
+    }
+}
 
 /// True if the client wants newline-delimited JSON.
 pub fn accepts_ndjson(headers: &HeaderMap) -> bool {
@@ -73,8 +79,7 @@ impl Request {
         let fields = Fields::collect(route, query.unwrap_or_default())?;
         let [prefixes, names, devices] =
             [&parameter::PREFIX, &parameter::NAME, &parameter::DEVICE].map(|part| fields.all(part));
-        let filter = Filter::new(prefixes, names, devices)
-            .map_err(|error| InvalidParameter(error.to_string()))?;
+        let filter = Filter::new(prefixes, names, devices)?;
         let after = fields.one(&parameter::AFTER)?;
         let requested = fields.last(&parameter::LAST_EVENT_ID);
         let since = fields.one(&parameter::SINCE)?.map(|text| parse_since(&text)).transpose()?;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 use super::{
-    Account, Batch, Config, Turn, Write,
+    Account, Batch, Config, Turn, Write, particle,
     request::Request,
     sse,
     turn::{Place, Prepared},
@@ -45,6 +45,9 @@ const BYE_RETRY_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
 /// How long past its time a goodbye waits for events that are still coming.
 const BYE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The least there is: the first event that passes uses it up.
+const ONE_EVENT_BYTES: usize = 1;
+
 /// The part of the shutdown window in which goodbyes are said; the rest is left for
 /// the last writes to arrive.
 const STAGGER_PART: f64 = 0.8;
@@ -58,6 +61,12 @@ pub enum Wire {
     Ndjson,
     /// One JSON object a text frame. Writes are lines as in NDJSON, for the driver to part.
     WebSocket,
+    /// `text/event-stream` as the Particle cloud writes it, one event a write. Control
+    /// events have no place there.
+    Particle {
+        /// With `id:` lines, for clients that hand them back.
+        ids: bool,
+    },
 }
 
 /// What a driver is to do.
@@ -105,6 +114,8 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Hello,
+    /// The head is out, and the first event is held for a moment.
+    Opened,
     Gap,
     Snapshot,
     Records,
@@ -165,10 +176,25 @@ impl Session {
             return self.wrote(*write, None, now, turn);
         }
         match self.phase {
-            Phase::Hello => {
+            Phase::Hello => match self.wire {
+                Wire::Sse(_) | Wire::Ndjson | Wire::WebSocket => {
+                    self.phase = Phase::Gap;
+                    let hello = self.hello();
+                    self.write_control(hello, now, turn)
+                }
+                Wire::Particle { .. } => {
+                    self.phase = Phase::Opened;
+                    self.told_at = now;
+                    self.write_plain(particle::OPENING, now, turn)
+                }
+            },
+            Phase::Opened => {
+                let until = self.told_at + particle::FIRST_EVENT_HOLD;
+                if now < until {
+                    return Step::Wait { until };
+                }
                 self.phase = Phase::Gap;
-                let hello = self.hello();
-                self.write_control(hello, now, turn)
+                self.step(now, turn)
             }
             Phase::Gap => {
                 self.phase = Phase::Snapshot;
@@ -190,7 +216,7 @@ impl Session {
         match self.phase {
             Phase::Ended(_) => return,
             // A gap that is still to be told stays to be told, after the hello.
-            Phase::Hello | Phase::Gap => {}
+            Phase::Hello | Phase::Opened | Phase::Gap => {}
             // What came before the records has been asked for under the old filter.
             Phase::Snapshot | Phase::Records => self.snapshot = false,
         }
@@ -343,7 +369,12 @@ impl Session {
     }
 
     fn budget(&self) -> Budget {
-        Budget { records: EXAMINED_MAX, bytes: self.config.batch_bytes_max }
+        let bytes = match self.wire {
+            Wire::Sse(_) | Wire::Ndjson | Wire::WebSocket => self.config.batch_bytes_max,
+            // Some of its clients keep one event of each chunk, or of each read.
+            Wire::Particle { .. } => ONE_EVENT_BYTES,
+        };
+        Budget { records: EXAMINED_MAX, bytes }
     }
 
     /// A broker that shuts down says goodbye to each at its own time.
@@ -402,6 +433,9 @@ impl Session {
         self.account.gap(gap);
         let id = gap.id(self.subscription.epoch());
         self.told = id.seq;
+        if !self.control {
+            return self.step(now, turn);
+        }
         let id = if self.snapshot { self.beginning(Some(gap)) } else { id };
         let text = self.render("gap", Some(id), None, |object| gap.fields(object));
         self.write_control(text, now, turn)
@@ -424,7 +458,9 @@ impl Session {
     fn tell_checkpoint(&mut self, position: Position, now: Instant, turn: &mut Turn) -> Step {
         self.told = position.seq;
         let text = match self.wire {
-            Wire::Sse(_) => control_sse("checkpoint", Some(&position.to_string()), None, "{}"),
+            Wire::Sse(_) | Wire::Particle { .. } => {
+                control_sse("checkpoint", Some(&position.to_string()), None, "{}")
+            }
             Wire::Ndjson | Wire::WebSocket => {
                 self.render("checkpoint", Some(position), None, |object| object)
             }
@@ -447,18 +483,17 @@ impl Session {
     }
 
     fn keepalive(&mut self, now: Instant, turn: &mut Turn) -> Step {
-        let bytes = match self.wire {
-            Wire::Sse(_) => Bytes::from_static(sse::KEEPALIVE),
-            // Readers of NDJSON skip blank lines; WebSocket has pings of its own.
-            Wire::Ndjson => Bytes::from_static(b"\n"),
-            Wire::WebSocket => {
-                self.draw_keepalive(now);
-                return Step::Wait { until: self.next_deadline() };
-            }
-        };
         self.draw_keepalive(now);
-        self.account.wrote(0, bytes.len(), None, turn);
-        Step::Write(Write { bytes, events: 0, ingested: None })
+        let bytes: &[u8] = match self.wire {
+            Wire::Sse(_) => sse::KEEPALIVE,
+            // Readers of NDJSON skip blank lines; WebSocket has pings of its own.
+            Wire::Ndjson => b"\n",
+            Wire::WebSocket => return Step::Wait { until: self.next_deadline() },
+            Wire::Particle { ids: false } => particle::KEEPALIVE,
+            // After an id, some clients take a blank line for an event.
+            Wire::Particle { ids: true } => sse::KEEPALIVE,
+        };
+        self.write_plain(bytes, now, turn)
     }
 
     /// One control event for this wire. SSE has `id:` and `retry:` lines, and the id
@@ -472,7 +507,7 @@ impl Session {
     ) -> String {
         let id = id.map(|id| id.to_string());
         match self.wire {
-            Wire::Sse(_) => {
+            Wire::Sse(_) | Wire::Particle { .. } => {
                 let object = match (&id, name) {
                     (Some(id), "hello") => Object::new().text("id", id),
                     _ => Object::new(),
@@ -500,6 +535,12 @@ impl Session {
         self.wrote(write, None, now, turn)
     }
 
+    /// Writes what is neither event nor control event.
+    fn write_plain(&mut self, bytes: &'static [u8], now: Instant, turn: &mut Turn) -> Step {
+        let bytes = Bytes::from_static(bytes);
+        self.wrote(Write { bytes, events: 0, ingested: None }, None, now, turn)
+    }
+
     fn wrote(&mut self, write: Write, last: Option<Seq>, now: Instant, turn: &mut Turn) -> Step {
         if let Some(last) = last {
             self.told = self.told.max(last);
@@ -518,7 +559,14 @@ impl Session {
 
     /// A fifth either way, so that the keep-alives of many do not come together.
     fn draw_keepalive(&mut self, now: Instant) {
-        self.keepalive_after = self.config.keepalive.mul_f64(0.8 + 0.4 * self.random.f64());
+        let part = self.random.f64();
+        let after = self.config.keepalive.mul_f64(0.8 + 0.4 * part);
+        self.keepalive_after = match self.wire {
+            Wire::Sse(_) | Wire::Ndjson | Wire::WebSocket => after,
+            Wire::Particle { .. } => {
+                after.min(particle::KEEPALIVE_AFTER + particle::KEEPALIVE_SPREAD.mul_f64(part))
+            }
+        };
         self.keepalive_at = now + self.keepalive_after;
     }
 

@@ -334,7 +334,7 @@ fn shown_origin(url: &Url) -> String {
 }
 
 /// The messages of an error and its causes, without the outermost ("error sending request").
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {

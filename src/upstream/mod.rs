@@ -9,6 +9,7 @@
 //!  budget     the opens of earlier processes                keeps a file
 //!  connection one request and what its answer means         HTTP client
 //!  driver     carries out what `supervise` decides          the one task
+//!  publish    what goes the other way                       HTTP client
 //!  stats      what all of that counts
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod token;
 
 mod connection;
 mod driver;
+pub mod publish;
 pub mod stats;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};

@@ -178,7 +178,7 @@ pub fn headers(token: Option<&Token>, last_event_id: &str) -> HeaderMap {
 
 /// One path segment: everything but RFC 3986 unreserved characters is escaped, so a slash
 /// arrives as `%2F`, as the cloud's own clients send it.
-fn segment(key: &'static str, value: &str) -> Result<String, AddressError> {
+pub(super) fn segment(key: &'static str, value: &str) -> Result<String, AddressError> {
     let refused = |allowed| AddressError::Segment { key, value: value.to_owned(), allowed };
     if value.is_empty() {
         return Err(refused("it must not be empty"));

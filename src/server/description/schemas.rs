@@ -438,13 +438,19 @@ fn error() -> Value {
             distinct.push(name);
         }
     }
-    object(
+    let mut schema = object(
         "Every error that the broker answers itself.",
         json!({
             "error": words("Which one, for programs.", distinct),
             "error_description": text("What is wrong and what is allowed, for people."),
         }),
-    )
+    );
+    let further = json!({
+        "ok": { "const": false, "description": "With `404` below `/v1`, as the cloud has it." },
+        "info": text("With `403` below `/v1`, as the cloud has it."),
+    });
+    merge(&mut schema["properties"], further);
+    schema
 }
 
 fn health() -> Value {
@@ -475,6 +481,10 @@ fn status() -> Value {
                 "evicted": count("Events that fell out."),
             })),
             "subscribers": status_subscribers(),
+            "publish": object("What is passed on to the cloud.", json!({
+                "enabled": { "type": "boolean", "description": "Events are." },
+                "functions": { "type": "boolean", "description": "Function calls are." },
+            })),
             "limits": object("Connections.", json!({
                 "connections": count("Open now."),
                 "connections_max": count("As many there may be."),

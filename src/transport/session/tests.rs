@@ -6,7 +6,7 @@ use crate::{
     hub::{self, Hub, Publisher},
     log::Log,
     model::{Epoch, Moment, UpstreamState, ring},
-    telemetry::Telemetry,
+    telemetry::{Readings, Telemetry},
     transport::{Ledger, Peer, request::Route},
 };
 
@@ -526,4 +526,84 @@ fn a_client_with_a_gap_gets_the_newest_values_of_what_it_missed() {
     assert!(!text.contains(&event(1, "a")), "it had this one: {text}");
     let checkpoint = text.find("id: 00000001-3\nevent: fanlight.checkpoint").unwrap();
     assert!(checkpoint < text.find(&event(4, "c")).unwrap(), "{text}");
+}
+
+const PARTICLE: Wire = Wire::Particle { ids: false };
+
+/// One of the Particle routes, past the time for which its first event is held.
+fn particle(world: &mut World, wire: Wire) -> Session {
+    let mut session = world.session(wire, "control=off");
+    assert_eq!(world.written(&mut session), ":ok\n\n");
+    world.now += crate::transport::particle::FIRST_EVENT_HOLD;
+    session
+}
+
+fn block(name: &str) -> String {
+    format!("event: {name}\ndata: {{\"data\":\"1\",\"coreid\":\"d\"}}\n\n")
+}
+
+#[test]
+fn the_first_event_of_a_particle_stream_is_held() {
+    let mut world = World::new(100);
+    let mut session = world.session(PARTICLE, "control=off");
+    assert_eq!(world.written(&mut session), ":ok\n\n");
+    world.publish(&["a"]);
+    let until = world.now + Duration::from_millis(100);
+    let step = session.step(world.now, &mut session.turn());
+    assert!(matches!(step, Step::Wait { until: told } if told == until), "{step:?}");
+    world.now = until;
+    assert_eq!(world.written(&mut session), block("a"));
+}
+
+#[test]
+fn a_particle_stream_has_one_event_a_write_and_no_control_events() {
+    let mut world = World::new(100);
+    let mut bare = particle(&mut world, PARTICLE);
+    let mut with_ids = particle(&mut world, Wire::Particle { ids: true });
+    world.publish(&["a", "b", "c"]);
+    world.publisher.upstream(UpstreamState::Stalled, "", Moment::default());
+    world.publisher.commit();
+    for (session, ids) in [(&mut bare, false), (&mut with_ids, true)] {
+        let mut turn = session.turn();
+        for (seq, name) in [(1, "a"), (2, "b"), (3, "c")] {
+            let id = if ids { format!("id: 00000001-{seq}\n") } else { String::new() };
+            match session.step(world.now, &mut turn) {
+                Step::Write(write) => {
+                    assert_eq!(write.bytes, id + &block(name));
+                    assert_eq!(write.events, 1);
+                }
+                step => panic!("{step:?}"),
+            }
+        }
+        assert!(matches!(session.step(world.now, &mut turn), Step::Wait { .. }));
+    }
+}
+
+#[test]
+fn a_particle_stream_is_kept_alive_as_the_cloud_does_it() {
+    for (wire, expected) in [(PARTICLE, "\n"), (Wire::Particle { ids: true }, ":\n")] {
+        let mut world = World::new(100);
+        let mut session = particle(&mut world, wire);
+        for _ in 0..20 {
+            let written_at = world.now;
+            world.publish(&["a"]);
+            assert!(world.written(&mut session).ends_with("\n\n"));
+            world.now = written_at + Duration::from_millis(8_999);
+            assert_eq!(world.written(&mut session), "");
+            world.now = written_at + Duration::from_secs(10);
+            assert_eq!(world.written(&mut session), expected);
+        }
+    }
+}
+
+#[test]
+fn a_particle_stream_goes_on_after_what_it_missed_and_just_ends() {
+    let mut world = World::new(2);
+    let mut session = particle(&mut world, PARTICLE);
+    world.publish(&["a", "b", "c", "d"]);
+    assert_eq!(world.written(&mut session), block("c") + &block("d"));
+    let text = world.telemetry.render(&Readings::default());
+    assert!(text.contains("fanlight_gaps_total{reason=\"overtaken\"} 1"), "{text}");
+    world.hub.close(Moment::default(), Duration::ZERO);
+    assert_eq!(world.written(&mut session), "END shutdown");
 }
