@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod documents;
 mod healthcheck;
+mod publish;
 mod serve;
 pub mod settings;
 mod simulate;
@@ -65,6 +66,7 @@ pub fn command() -> Command {
         .subcommand(demo::command())
         .subcommand(simulate::command())
         .subcommand(tail::command())
+        .subcommand(publish::command())
         .subcommand(check::command())
         .subcommand(bench::command())
         .subcommand(healthcheck::command())
@@ -79,6 +81,7 @@ pub fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failur
         Some(("demo", matches)) => demo::run(matches, environment),
         Some(("simulate", matches)) => simulate::run(matches),
         Some(("tail", matches)) => tail::run(matches, environment),
+        Some(("publish", matches)) => publish::run(matches),
         Some(("check", matches)) => check::run(matches, environment),
         Some(("bench", matches)) => bench::run(matches),
         Some(("healthcheck", matches)) => healthcheck::run(matches, environment),

@@ -32,7 +32,7 @@ pub use client::{
     read_head, request,
 };
 pub use process::Process;
-pub use stub::Stub;
+pub use stub::{Asked, Stub};
 
 /// How long a condition may take before the test fails. Far above anything expected, so
 /// that a slow machine fails no test.

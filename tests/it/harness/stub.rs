@@ -19,6 +19,8 @@ pub struct Stub {
 pub struct Asked {
     /// Its head, as it came.
     pub head: String,
+    /// What came of its body with the head.
+    ahead: Vec<u8>,
     socket: TcpStream,
 }
 
@@ -42,11 +44,15 @@ impl Stub {
     pub async fn asked(&self) -> Asked {
         let (mut socket, _) = within("a request", self.listener.accept()).await.unwrap();
         let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
+        let end = loop {
+            if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
             let read = within("its head", socket.read_buf(&mut head)).await.unwrap();
             assert!(read > 0, "left after {:?}", String::from_utf8_lossy(&head));
-        }
-        Asked { head: String::from_utf8(head).unwrap(), socket }
+        };
+        let ahead = head.split_off(end);
+        Asked { head: String::from_utf8(head).unwrap(), ahead, socket }
     }
 }
 
@@ -60,6 +66,22 @@ impl Asked {
     /// The path asked for.
     pub fn path(&self) -> &str {
         self.head.split(' ').nth(1).unwrap()
+    }
+
+    /// Its body.
+    pub async fn body(&mut self) -> String {
+        let length = self.header("content-length").map_or(0, |text| text.parse().unwrap());
+        let mut body = std::mem::take(&mut self.ahead);
+        while body.len() < length {
+            let read = within("its body", self.socket.read_buf(&mut body)).await.unwrap();
+            assert!(read > 0, "left within its body");
+        }
+        String::from_utf8(body).unwrap()
+    }
+
+    /// Completes once the far end has left.
+    pub async fn hung_up(mut self) {
+        while matches!(self.socket.read(&mut [0; 512]).await, Ok(1..)) {}
     }
 
     /// Answers with a whole response, and closes.
