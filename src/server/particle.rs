@@ -126,12 +126,13 @@ async fn pass_on(
     request: HttpRequest,
     wish: Result<Wish, Error>,
 ) -> Result<Response, Error> {
+    let wish = wish?;
     refuse_foreign_pages(request.headers())?;
     refuse_cross_site(request.headers())?;
     let (head, body) = request.into_parts();
     let address = connection.peer.addr.ip();
     let (now, telemetry) = (app.clock.now(), &app.telemetry);
-    let answer = app.publish.hand_in(wish?, &head.headers, body, address, now, telemetry).await?;
+    let answer = app.publish.hand_in(wish, &head.headers, body, address, now, telemetry).await?;
     Ok(publish::response(answer))
 }
 

@@ -33,11 +33,24 @@ async fn every_route_is_described_and_every_description_has_a_route() {
     let broker = broker(&cloud, &[]).await;
     let documents = Documents::of(&broker).await;
     let paths = documents.openapi["paths"].as_object().unwrap();
-    let described: BTreeSet<String> = paths.keys().cloned().collect();
+    let (cloud_paths, own): (BTreeSet<String>, BTreeSet<String>) =
+        paths.keys().cloned().partition(|path| path.starts_with("/v1/"));
+    let described: BTreeSet<String> =
+        own.iter().cloned().chain(["/v1/{path}".to_owned()]).collect();
     assert_eq!(described, routed());
-    for path in described.iter().filter(|path| !path.contains('{')) {
+    for path in own.iter().filter(|path| !path.contains('{')) {
         let answer = ask(broker.addr(), "HEAD", path, &[]).await;
         assert!(![404, 405].contains(&answer.status), "{path}: {answer:?}");
+    }
+    // Of those below `/v1`, which are behind one route, each is known by its methods.
+    for path in &cloud_paths {
+        let asked = path.replace(['{', '}'], "");
+        let methods = paths[path].as_object().unwrap();
+        for method in ["GET", "POST"] {
+            let answer = ask(broker.addr(), method, &asked, &[("Origin", "null")]).await;
+            let is_known = answer.status != 405 && answer.json()["error"] != "not_found";
+            assert_eq!(is_known, methods.contains_key(&method.to_lowercase()), "{method} {path}");
+        }
     }
     for channel in documents.asyncapi["channels"].as_object().unwrap().values() {
         assert!(described.contains(channel["address"].as_str().unwrap()), "{channel}");
@@ -58,8 +71,8 @@ async fn both_documents_are_valid() {
         documents.openapi["components"]["schemas"], documents.asyncapi["components"]["schemas"],
         "one set of schemas"
     );
-    let ids: Vec<&str> = operations(&documents.openapi)
-        .map(|(_, operation)| operation["operationId"].as_str().unwrap())
+    let ids: Vec<&str> = documents::all_operations(&documents.openapi)
+        .map(|(_, _, operation)| operation["operationId"].as_str().unwrap())
         .collect();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
 }
@@ -108,7 +121,9 @@ async fn every_parameter_that_is_known_is_described_and_the_other_way_round() {
     let broker = broker(&cloud, &[]).await;
     let documents = Documents::of(&broker).await;
     let mut with_parameters = 0;
-    for (path, operation) in operations(&documents.openapi) {
+    // The cloud's own routes pass over what they do not know.
+    let own = operations(&documents.openapi).filter(|(path, _)| !path.starts_with("/v1/"));
+    for (path, operation) in own {
         let answer = get(broker.addr(), &format!("{path}?nonsense=1"), &[]).await;
         let described = query_parameters(operation);
         if answer.status != 400 {
@@ -211,6 +226,32 @@ async fn errors_are_answered_as_they_are_described() {
         }
     }
     drop(first);
+}
+
+#[tokio::test]
+async fn errors_of_the_particle_routes_are_answered_as_they_are_described() {
+    let cloud = quiet_cloud().await;
+    let broker = broker(&cloud, &["--publish-enabled=true", "--publish-burst=1"]).await;
+    let addr = broker.addr();
+    let documents = Documents::of(&broker).await;
+    let foreign = [("Origin", "null")];
+    let long = format!("/v1/events/{}", "x".repeat(200));
+    let cases: [(&str, &str, &str, &[(&str, &str)], &str); 10] = [
+        ("/v1/devices/events", "get", "/v1/devices/events", &foreign, "foreign_origin"),
+        ("/v1/events/{prefix}", "get", "/v1/events", &[], "invalid_request"),
+        ("/v1/events/{prefix}", "get", &long, &[], "invalid_parameter"),
+        ("/v1/devices/{device}/events", "get", "/v1/devices/blue/events", &[], "Permission Denied"),
+        ("/v1/products/{product}/events", "get", "/v1/products/1/events", &[], "Product not found"),
+        ("/v1/orgs/{org}/events", "get", "/v1/orgs/1/events", &[], "Organization not found"),
+        ("/v1/orgs/{org}/events", "post", "/v1/orgs/1/events", &[], "Organization not found"),
+        ("/v1/devices/{device}/{function}", "post", "/v1/devices/d/f", &[], "publish_off"),
+        ("/v1/devices/events", "post", "/v1/devices/events", &[], "invalid_request"),
+        ("/v1/devices/events", "post", "/v1/devices/events", &[], "too_many_requests"),
+    ];
+    for (path, method, asked, headers, error) in cases {
+        let answer = ask(addr, &method.to_uppercase(), asked, headers).await;
+        documents.assert_error_of(path, method, &answer, error);
+    }
 }
 
 #[tokio::test]

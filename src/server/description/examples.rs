@@ -13,7 +13,7 @@ use crate::{
         frame::{control_json, control_sse},
         json::Object,
     },
-    transport::sse,
+    transport::{particle, sse},
 };
 
 /// Renders as `3xa9zhta`.
@@ -171,6 +171,13 @@ pub(super) fn sse_message() -> String {
 pub(super) fn sse_particle() -> String {
     let frame = event_record("door/state", DOOR, 3).frame(Format::Particle);
     String::from_utf8_lossy(&frame).into_owned()
+}
+
+/// The beginning of a stream of the Particle routes, for a client that gets no ids.
+pub(super) fn sse_cloud() -> String {
+    let block = event_record("door/state", DOOR, 3).block();
+    let opening = String::from_utf8_lossy(particle::OPENING);
+    format!("{opening}{}", String::from_utf8_lossy(&block))
 }
 
 /// The beginning of a stream whose client was away for too long.

@@ -18,14 +18,18 @@ use super::{
 /// A route, as the document shows it.
 struct Operation {
     path: &'static str,
+    /// In lower case, as the document has it.
+    method: &'static str,
     id: &'static str,
     tag: &'static str,
     summary: &'static str,
     description: &'static str,
     /// Whose parameters it takes.
     route: Option<Route>,
-    /// Headers it reads, by their name among the components.
+    /// Headers it reads and parts of its path, by their name among the components.
     headers: &'static [&'static str],
+    /// What it takes as body, if anything.
+    body: Option<fn() -> Value>,
     /// What it answers when all is well: status and response.
     answers: fn() -> Vec<(&'static str, Value)>,
     /// The errors it answers beside `internal`.
@@ -37,9 +41,49 @@ const STREAM_ERRORS: &[&str] = &["invalid_parameter", "too_many_connections", "f
 const FILE_ERRORS: &[&str] = &["too_many_connections", "full", "shutdown"];
 const PAGE_ERRORS: &[&str] = &["not_found", "too_many_connections", "full", "shutdown"];
 
+/// Errors of the Particle routes, and of those of them that publish.
+const PARTICLE_ERRORS: &[&str] = &[
+    "invalid_parameter",
+    "invalid_request",
+    "foreign_origin",
+    "Permission Denied",
+    "Product not found",
+    "Organization not found",
+    "too_many_connections",
+    "full",
+    "shutdown",
+];
+const PUBLISH_ERRORS: &[&str] = &[
+    "invalid_request",
+    "foreign_origin",
+    "Permission Denied",
+    "publish_off",
+    "Product not found",
+    "Organization not found",
+    "timeout",
+    "too_large",
+    "too_many_connections",
+    "too_many_requests",
+    "cloud_unreachable",
+    "cloud_timeout",
+    "full",
+    "busy",
+    "shutdown",
+];
+
+const PARTICLE_STREAM: &str = "For unmodified clients of the Particle cloud: its own bytes, one event a chunk, \
+     without control events. An event-name prefix can follow the path, `/v1/…/events/PREFIX`, with slashes \
+     raw or as `%2F`. Ids only with `Accept: text/event-stream`; a position of this broker is honoured in any \
+     case. Whatever the query has is passed over, tokens included, but for `.ka`, under which Particle's \
+     Android SDK hands back the last id. A stream that the upstream does not contain is refused.";
+const PARTICLE_PUBLISH: &str = "Only where `publish.enabled` is on. Checked against the cloud's limits, then \
+     passed on with the broker's own token. The cloud's answer is handed back: status, body and \
+     `Retry-After`; any status of its own can come.";
+
 const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/events",
+        method: "get",
         id: "streamEvents",
         tag: "streams",
         summary: "Events as they come, as SSE or NDJSON",
@@ -51,11 +95,13 @@ const OPERATIONS: &[Operation] = &[
                       whole body is `fanlight.bye`, since it would give up for good on any other status.",
         route: Some(Route::Events),
         headers: &["LastEventId"],
+        body: None,
         answers: events_answer,
         errors: STREAM_ERRORS,
     },
     Operation {
         path: "/ws",
+        method: "get",
         id: "openWebSocket",
         tag: "streams",
         summary: "Events as they come, over a WebSocket",
@@ -65,6 +111,7 @@ const OPERATIONS: &[Operation] = &[
                       here: use `last_event_id`.",
         route: Some(Route::WebSocket),
         headers: &["LastEventId", "WebSocketProtocol"],
+        body: None,
         answers: websocket_answer,
         errors: &[
             "invalid_parameter",
@@ -77,6 +124,7 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/poll",
+        method: "get",
         id: "poll",
         tag: "streams",
         summary: "Everything after a position, at once or as soon as there is something",
@@ -85,6 +133,7 @@ const OPERATIONS: &[Operation] = &[
                       position it waits for the next event.",
         route: Some(Route::Poll),
         headers: &["LastEventId"],
+        body: None,
         answers: || {
             let shown = examples_of(&[
                 ("event", "One event", examples::poll_answer()),
@@ -96,12 +145,14 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/last",
+        method: "get",
         id: "lastEvents",
         tag: "values",
         summary: "The newest event of each name and device",
         description: "In order of position. What was published before the broker started is not known.",
         route: Some(Route::Last),
         headers: &[],
+        body: None,
         answers: || {
             let shown = examples_of(&[("events", "Three events", examples::last_answer())]);
             vec![("200", json_answer("The newest events.", "LastAnswer", &shown))]
@@ -110,12 +161,14 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/status",
+        method: "get",
         id: "status",
         tag: "operations",
         summary: "Everything at a glance",
         description: "Upstream and its history, ring, subscribers, limits. Fields may be added.",
         route: None,
         headers: &[],
+        body: None,
         answers: || {
             let shown = examples_of(&[("demo", "A few seconds of a demo", examples::status())]);
             vec![("200", json_answer("How the broker is.", "Status", &shown))]
@@ -124,12 +177,14 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/healthz",
+        method: "get",
         id: "health",
         tag: "operations",
         summary: "Whether the process is alive",
         description: "Answered even when there is no room for streams.",
         route: None,
         headers: &[],
+        body: None,
         answers: || {
             let shown = examples_of(&[("ok", "It is", json!({ "status": "ok" }))]);
             vec![("200", json_answer("It is.", "Health", &shown))]
@@ -138,6 +193,7 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/readyz",
+        method: "get",
         id: "readiness",
         tag: "operations",
         summary: "Whether it is ready to serve",
@@ -145,6 +201,7 @@ const OPERATIONS: &[Operation] = &[
                       `server.ready_after`.",
         route: None,
         headers: &[],
+        body: None,
         answers: || {
             let away = json!({ "status": "ready", "upstream": "backing-off" });
             let shown = examples_of(&[
@@ -157,12 +214,14 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/metrics",
+        method: "get",
         id: "metrics",
         tag: "operations",
         summary: "Metrics for Prometheus",
         description: "In the text format 0.0.4.",
         route: None,
         headers: &[],
+        body: None,
         answers: || {
             let shown = examples_of(&[("build", "The first lines", json!(examples::metrics()))]);
             let content =
@@ -173,70 +232,211 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/",
+        method: "get",
         id: "page",
         tag: "pages",
         summary: "The dashboard",
         description: "For people.",
         route: None,
         headers: &["IfNoneMatch"],
+        body: None,
         answers: || file_answer("text/html"),
         errors: FILE_ERRORS,
     },
     Operation {
         path: "/fanlight.js",
+        method: "get",
         id: "browserClient",
         tag: "pages",
         summary: "The browser client",
         description: "A module for pages.",
         route: None,
         headers: &["IfNoneMatch"],
+        body: None,
         answers: || file_answer("text/javascript"),
         errors: PAGE_ERRORS,
     },
     Operation {
         path: "/app/{name}",
+        method: "get",
         id: "pageFile",
         tag: "pages",
         summary: "What the dashboard is made of",
         description: "Its modules and styles; which there are depends on the version.",
         route: None,
         headers: &["FileName", "IfNoneMatch"],
+        body: None,
         answers: || file_answer("*/*"),
         errors: PAGE_ERRORS,
     },
     Operation {
         path: "/openapi.json",
+        method: "get",
         id: "openapi",
         tag: "descriptions",
         summary: "Every route, as OpenAPI 3.1",
         description: "This document. It is the same for every broker of a version.",
         route: None,
         headers: &["IfNoneMatch"],
+        body: None,
         answers: description_answer,
         errors: FILE_ERRORS,
     },
     Operation {
         path: "/asyncapi.json",
+        method: "get",
         id: "asyncapi",
         tag: "descriptions",
         summary: "The streams, as AsyncAPI 3.0",
         description: "What comes and goes on `/events` and `/ws`, message by message.",
         route: None,
         headers: &["IfNoneMatch"],
+        body: None,
         answers: description_answer,
         errors: FILE_ERRORS,
+    },
+    Operation {
+        path: "/v1/devices/events",
+        method: "get",
+        id: "particleEvents",
+        tag: "particle",
+        summary: "Events of the token's own devices, as the Particle cloud streams them",
+        description: PARTICLE_STREAM,
+        route: None,
+        headers: &["LastEventId"],
+        body: None,
+        answers: particle_stream_answer,
+        errors: PARTICLE_ERRORS,
+    },
+    Operation {
+        path: "/v1/devices/events",
+        method: "post",
+        id: "particlePublish",
+        tag: "particle",
+        summary: "Publish an event, passed on to the Particle cloud",
+        description: PARTICLE_PUBLISH,
+        route: None,
+        headers: &[],
+        body: Some(publish_body),
+        answers: passed_on_answer,
+        errors: PUBLISH_ERRORS,
+    },
+    Operation {
+        path: "/v1/events/{prefix}",
+        method: "get",
+        id: "particlePublicEvents",
+        tag: "particle",
+        summary: "The stream of public events, as the Particle cloud streams them",
+        description: "The caller's own events that begin with the prefix, or the public ones with \
+                      `upstream.scope = \"public\"`. Without a prefix it is answered `400`, as by the cloud.",
+        route: None,
+        headers: &["EventPrefix", "LastEventId"],
+        body: None,
+        answers: particle_stream_answer,
+        errors: PARTICLE_ERRORS,
+    },
+    Operation {
+        path: "/v1/devices/{device}/events",
+        method: "get",
+        id: "particleDeviceEvents",
+        tag: "particle",
+        summary: "Events of one device, as the Particle cloud streams them",
+        description: PARTICLE_STREAM,
+        route: None,
+        headers: &["DeviceId", "LastEventId"],
+        body: None,
+        answers: particle_stream_answer,
+        errors: PARTICLE_ERRORS,
+    },
+    Operation {
+        path: "/v1/devices/{device}/{function}",
+        method: "post",
+        id: "particleCallFunction",
+        tag: "particle",
+        summary: "Call a function of a device, passed on to the Particle cloud",
+        description: "Only where `publish.functions` is on; otherwise as for publishing.",
+        route: None,
+        headers: &["DeviceId", "FunctionName"],
+        body: Some(call_body),
+        answers: passed_on_answer,
+        errors: PUBLISH_ERRORS,
+    },
+    Operation {
+        path: "/v1/products/{product}/events",
+        method: "get",
+        id: "particleProductEvents",
+        tag: "particle",
+        summary: "Events of a product, as the Particle cloud streams them",
+        description: PARTICLE_STREAM,
+        route: None,
+        headers: &["ProductId", "LastEventId"],
+        body: None,
+        answers: particle_stream_answer,
+        errors: PARTICLE_ERRORS,
+    },
+    Operation {
+        path: "/v1/products/{product}/events",
+        method: "post",
+        id: "particleProductPublish",
+        tag: "particle",
+        summary: "Publish an event as a product, passed on to the Particle cloud",
+        description: PARTICLE_PUBLISH,
+        route: None,
+        headers: &["ProductId"],
+        body: Some(publish_body),
+        answers: passed_on_answer,
+        errors: PUBLISH_ERRORS,
+    },
+    Operation {
+        path: "/v1/products/{product}/devices/{device}/events",
+        method: "get",
+        id: "particleProductDeviceEvents",
+        tag: "particle",
+        summary: "Events of one device of a product, as the Particle cloud streams them",
+        description: PARTICLE_STREAM,
+        route: None,
+        headers: &["ProductId", "DeviceId", "LastEventId"],
+        body: None,
+        answers: particle_stream_answer,
+        errors: PARTICLE_ERRORS,
+    },
+    Operation {
+        path: "/v1/orgs/{org}/events",
+        method: "get",
+        id: "particleOrgEvents",
+        tag: "particle",
+        summary: "Events of an organization, as the Particle cloud streams them",
+        description: PARTICLE_STREAM,
+        route: None,
+        headers: &["OrgId", "LastEventId"],
+        body: None,
+        answers: particle_stream_answer,
+        errors: PARTICLE_ERRORS,
+    },
+    Operation {
+        path: "/v1/orgs/{org}/events",
+        method: "post",
+        id: "particleOrgPublish",
+        tag: "particle",
+        summary: "Publish an event as an organization, passed on to the Particle cloud",
+        description: PARTICLE_PUBLISH,
+        route: None,
+        headers: &["OrgId"],
+        body: Some(publish_body),
+        answers: passed_on_answer,
+        errors: PUBLISH_ERRORS,
     },
 ];
 
 /// The document.
 pub(super) fn document() -> Value {
     let mut responses = Map::new();
-    let paths: Map<String, Value> = OPERATIONS
-        .iter()
-        .map(|operation| {
-            (operation.path.to_owned(), json!({ "get": operation.render(&mut responses) }))
-        })
-        .collect();
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        let rendered = operation.render(&mut responses);
+        let item = paths.entry(operation.path).or_insert_with(|| json!({}));
+        item[operation.method] = rendered;
+    }
     json!({
         "openapi": "3.1.1",
         "info": {
@@ -245,7 +445,8 @@ pub(super) fn document() -> Value {
             "summary": env!("CARGO_PKG_DESCRIPTION"),
             "description": "`HEAD` works wherever `GET` does; any other method is answered `405`, any other \
                             path `404`, both with the error body. An unknown parameter, or one that may be \
-                            given once and is given twice, is answered `400`.",
+                            given once and is given twice, is answered `400`, but for the Particle routes, \
+                            which pass over what they do not know. Those answer `OPTIONS` too.",
             "license": { "name": LICENCE, "identifier": LICENCE },
         },
         // Beside the document itself, wherever a proxy has put it.
@@ -255,6 +456,7 @@ pub(super) fn document() -> Value {
         "tags": [
             { "name": "streams", "description": "Events as they come, with replay." },
             { "name": "values", "description": "The newest values." },
+            { "name": "particle", "description": "The Particle cloud's own routes, for its clients." },
             { "name": "operations", "description": "What operators and their machines look at." },
             { "name": "pages", "description": "For people." },
             { "name": "descriptions", "description": "The interface, for machines." },
@@ -340,6 +542,9 @@ impl Operation {
         if !parameters.is_empty() {
             operation["parameters"] = json!(parameters);
         }
+        if let Some(body) = self.body {
+            operation["requestBody"] = body();
+        }
         operation["responses"] = Value::Object(answers);
         operation
     }
@@ -360,7 +565,7 @@ impl Operation {
         let mut answers = Map::new();
         for (status, errors) in by_status {
             let names: Vec<&str> = errors.iter().map(Error::name).collect();
-            let name = names.join("_or_");
+            let name = names.join("_or_").replace(' ', "_");
             answers.insert(status.to_string(), component("responses", &name));
             responses.entry(name).or_insert_with(|| error_response(&errors));
         }
@@ -375,7 +580,7 @@ fn error_response(errors: &[Error]) -> Value {
         .iter()
         .map(|error| {
             let body: Value = serde_json::from_str(&error.body()).unwrap_or_default();
-            (error.name().to_owned(), json!({ "summary": error.when(), "value": body }))
+            (error.name().replace(' ', "_"), json!({ "summary": error.when(), "value": body }))
         })
         .collect();
     let mut response = json!({
@@ -447,12 +652,27 @@ fn header_parameters() -> Value {
             "description": "The file's path.",
             "schema": { "type": "string" },
         },
+        "EventPrefix": path_part("prefix", "What event names begin with; slashes raw or as `%2F`."),
+        "DeviceId": path_part("device", "The device's id, 24 hex digits, or as the broker is configured."),
+        "FunctionName": path_part("function", "The function's name."),
+        "ProductId": path_part("product", "The product, as the broker is configured (`upstream.product`)."),
+        "OrgId": path_part("org", "The organization, as the broker is configured (`upstream.org`)."),
         "IfNoneMatch": {
             "name": "If-None-Match",
             "in": "header",
             "description": "The `ETag` of what the client holds.",
             "schema": { "type": "string" },
         },
+    })
+}
+
+fn path_part(name: &str, description: &str) -> Value {
+    json!({
+        "name": name,
+        "in": "path",
+        "required": true,
+        "description": description,
+        "schema": { "type": "string", "minLength": 1 },
     })
 }
 
@@ -521,6 +741,37 @@ fn events_answer() -> Vec<(&'static str, Value)> {
         },
     });
     vec![("200", answer)]
+}
+
+fn particle_stream_answer() -> Vec<(&'static str, Value)> {
+    let shown =
+        examples_of(&[("event", "The beginning of a stream", json!(examples::sse_cloud()))]);
+    let content = text_content("text/event-stream", "The whole stream.", &shown);
+    vec![("200", json!({ "description": "The stream.", "content": content }))]
+}
+
+/// One body in both its forms.
+fn body_of(name: &str) -> Value {
+    json!({
+        "required": true,
+        "content": {
+            "application/json": { "schema": schema(name) },
+            "application/x-www-form-urlencoded": { "schema": schema(name) },
+        },
+    })
+}
+
+fn publish_body() -> Value {
+    body_of("Publish")
+}
+
+fn call_body() -> Value {
+    body_of("FunctionCall")
+}
+
+fn passed_on_answer() -> Vec<(&'static str, Value)> {
+    let content = json!({ "application/json": { "schema": { "type": "object" } } });
+    vec![("200", json!({ "description": "The cloud's answer.", "content": content }))]
 }
 
 fn websocket_answer() -> Vec<(&'static str, Value)> {

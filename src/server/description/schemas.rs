@@ -12,7 +12,7 @@ use crate::{
         event::NAME_BYTES_MAX,
         filter::{VALUE_BYTES_MAX, VALUES_MAX},
     },
-    upstream,
+    upstream::{self, publish},
 };
 
 use super::super::{admin::SLOWEST_SHOWN, error::Error};
@@ -95,6 +95,8 @@ pub(super) fn schemas() -> Map<String, Value> {
     add("ServerSentEvent", server_sent_event());
     add("StreamObject", stream_object());
     add("Subscribe", subscribe());
+    add("Publish", publish_event());
+    add("FunctionCall", function_call());
     add("PollAnswer", poll_answer());
     add("LastAnswer", last_answer());
     add("Status", status());
@@ -399,6 +401,48 @@ fn subscribe() -> Value {
     );
     schema["additionalProperties"] = json!(false);
     schema
+}
+
+fn publish_event() -> Value {
+    json!({
+        "type": "object",
+        "description": "An event to be published. Further fields are left out.",
+        "required": ["name"],
+        "properties": {
+            "name": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": publish::NAME_BYTES_MAX,
+                "pattern": "^[!-~]+$",
+                "description": "Its name, which may not begin with `particle` or `spark` in any case, nor \
+                                with `fanlight.`.",
+            },
+            "data": {
+                "description": format!(
+                    "Its data: a text of at most {} bytes, or of {} as a data URL.",
+                    publish::DATA_BYTES_MAX,
+                    publish::DATA_URL_BYTES_MAX,
+                ),
+            },
+            "private": { "description": "Passed on." },
+            "ttl": { "description": "Passed on." },
+        },
+        "additionalProperties": true,
+    })
+}
+
+fn function_call() -> Value {
+    let argument = json!({
+        "type": "string",
+        "maxLength": publish::ARGUMENT_BYTES_MAX,
+        "description": "The argument.",
+    });
+    json!({
+        "type": "object",
+        "description": "What a function is called with; `args` as older clients spell it.",
+        "properties": { "arg": argument, "args": argument },
+        "additionalProperties": true,
+    })
 }
 
 // === answers ===
