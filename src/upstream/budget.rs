@@ -66,6 +66,7 @@ enum RecordError {
 enum Wish {
     Read,
     Take,
+    TakeSpare,
 }
 
 impl Ledger {
@@ -94,6 +95,16 @@ impl Ledger {
     /// Takes one open and records it, or says how long until one is free.
     pub async fn take(&mut self, now: Moment) -> Result<(), Duration> {
         self.exchange(Wish::Take, now).await
+    }
+
+    /// The same for an open that can wait: a quarter of the budget stays free.
+    pub async fn take_spare(&mut self, now: Moment) -> Result<(), Duration> {
+        self.exchange(Wish::TakeSpare, now).await
+    }
+
+    /// True if there is an open for [`take_spare`](Ledger::take_spare), as far as is known here.
+    pub fn to_spare(&self, now: Moment) -> bool {
+        self.budget.to_spare(now)
     }
 
     /// Writes the labels anew if the wall clock jumped since they were written: a restart
@@ -155,6 +166,7 @@ fn decide(budget: &mut Budget, wish: Wish, now: Moment) -> Decision {
     match wish {
         Wish::Read => Ok(()),
         Wish::Take => budget.take(now),
+        Wish::TakeSpare => budget.take_spare(now),
     }
 }
 

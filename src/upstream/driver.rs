@@ -1,11 +1,14 @@
 //! The driver: one task that carries out what [`Supervision`] decides.
 //!
 //! ```text
-//!  chunk ─┐                      ┌─▶ decoder ─▶ outlet.event … outlet.commit
+//!  chunk ─┐                      ┌─▶ decoder (─▶ Merge) ─▶ outlet.event … outlet.commit
 //!  timer ─┼─▶ select ─▶ inputs ──┤
 //!  token ─┘                      └─▶ Supervision ─▶ Action: open, close, wait
 //!                                               └─▶ Report: states, holes ─▶ outlet
 //! ```
+//!
+//! There are two lanes, of which the second is idle as a rule; then nothing is hashed or
+//! remembered, and events take the way without `Merge`.
 //!
 //! The law: reports are told before the next chunk is read, so a hole stands before any
 //! event of the connection that ends it; and staged events are committed before anything
@@ -31,9 +34,10 @@ use crate::{
         budget::Ledger,
         connection::{self, Answer, Connector, REDIRECTS_MAX},
         decode::{Decoder, Item},
+        merge::{Lane, Merge, SKEW, Verdict},
         particle,
         stats::{Attempt, Outcome, Stats},
-        supervise::{Action, End, FailureKind, Report, Supervision},
+        supervise::{Action, End, FailureKind, Need, Report, Supervision},
         token::{Token, TokenError, TokenSource},
     },
 };
@@ -86,7 +90,12 @@ pub(crate) struct Driver<O> {
     pub(crate) supervision: Supervision,
     pub(crate) ledger: Ledger,
     pub(crate) connector: Connector,
-    pub(crate) decoder: Decoder,
+    pub(crate) decoders: [Decoder; 2],
+    pub(crate) merge: Merge,
+    /// True while what comes may be a copy, or may be repeated by a stream that is being opened.
+    pub(crate) merging: bool,
+    /// The lane that had bytes last.
+    pub(crate) newest: Lane,
     pub(crate) token_source: TokenSource,
     /// True if the stream's `id:` and `retry:` are honoured (source `sse`).
     pub(crate) resumes: bool,
@@ -95,7 +104,13 @@ pub(crate) struct Driver<O> {
     pub(crate) staged: u64,
 }
 
-/// What the driver has in hand.
+/// What a decoder said, kept.
+enum Said {
+    Event { name: String, data: String },
+    Oversize { bytes: u64 },
+}
+
+/// What the driver has in hand, in a lane.
 enum Link {
     Idle,
     Opening(Opening),
@@ -131,10 +146,30 @@ impl Link {
     }
 }
 
+/// The next arrival of either lane. `first` has precedence; lanes that are not read wait.
+async fn next(links: &mut [Link; 2], reads: [bool; 2], first: Lane) -> (Lane, Arrival) {
+    let [a, b] = links;
+    let [reads_a, reads_b] =
+        [reads[0] || matches!(a, Link::Opening(_)), reads[1] || matches!(b, Link::Opening(_))];
+    match first {
+        Lane::A => tokio::select! {
+            biased;
+            arrival = a.next(), if reads_a => (Lane::A, arrival),
+            arrival = b.next(), if reads_b => (Lane::B, arrival),
+        },
+        Lane::B => tokio::select! {
+            biased;
+            arrival = b.next(), if reads_b => (Lane::B, arrival),
+            arrival = a.next(), if reads_a => (Lane::A, arrival),
+        },
+    }
+}
+
 impl<O: Outlet> Driver<O> {
     /// Runs until told to stop.
     pub(crate) async fn drive(mut self, stop: CancellationToken) {
-        let mut link = Link::Idle;
+        let mut links = [Link::Idle, Link::Idle];
+        let mut first = Lane::A;
         let mut tokens = Tokens::default();
         let mut look_us = 0;
         loop {
@@ -145,17 +180,18 @@ impl<O: Outlet> Driver<O> {
                     if self.supervision.token_helps() { TOKEN_POLL_FAST } else { TOKEN_POLL };
                 look_us = now.mono_us.saturating_add(pause.as_micros() as u64);
             }
+            self.weigh(now);
             let action = self.supervision.poll(now);
             self.tell(now);
             let until_us = match action {
-                Action::Open => {
-                    link = self.open(&mut tokens).await;
+                Action::Open(lane, need) => {
+                    links[lane.index()] = self.open(lane, need, &mut tokens).await;
                     // Another look is due sooner if the token is what is wrong.
                     look_us = look_us.min(after(self.clock.now(), TOKEN_POLL_FAST));
                     continue;
                 }
-                Action::Close => {
-                    self.drop_link(&mut link, now);
+                Action::Close(lane) => {
+                    self.drop_link(&mut links, lane, now);
                     continue;
                 }
                 Action::WaitUntil(until_us) => until_us.min(look_us),
@@ -164,18 +200,40 @@ impl<O: Outlet> Driver<O> {
             let arrival = tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    self.drop_link(&mut link, now);
+                    for lane in Lane::ALL {
+                        self.drop_link(&mut links, lane, now);
+                    }
                     self.commit();
                     return;
                 }
                 // Before the timer: bytes that are there are life, even if we come late.
-                arrival = link.next() => arrival,
+                (lane, arrival) = next(&mut links, Lane::ALL.map(|lane| self.supervision.reads(lane)), first) => {
+                    // In turns, so that a busy lane does not keep the other waiting.
+                    first = lane.other();
+                    (lane, arrival)
+                }
                 () = sleep_until(self.clock.instant(until_us)) => continue,
             };
             match arrival {
-                Arrival::Answer(answer) => self.answered(&mut link, answer).await,
-                Arrival::Chunk(chunk) => self.received(&mut link, chunk).await,
+                (lane, Arrival::Answer(answer)) => self.answered(&mut links, lane, answer).await,
+                (lane, Arrival::Chunk(chunk)) => self.received(&mut links, lane, chunk).await,
             }
+        }
+    }
+
+    /// Whether what comes has to be compared, and which lane is behind.
+    fn weigh(&mut self, now: Moment) {
+        if self.supervision.is_doubled() {
+            self.merging = true;
+            if self.supervision.asks_for_lags(now) {
+                for lane in Lane::ALL {
+                    let lags = self.merge.behind(lane, now.mono_us) > SKEW;
+                    self.supervision.lags(lane, lags);
+                }
+            }
+        } else if self.merging && self.merge.is_settled(now.mono_us) {
+            self.merging = false;
+            self.merge.clear();
         }
     }
 
@@ -183,6 +241,7 @@ impl<O: Outlet> Driver<O> {
     async fn look(&mut self, tokens: &mut Tokens, now: Moment) {
         self.ledger.relabel(now).await;
         self.stats.window(self.ledger.used(now));
+        self.supervision.to_spare(self.ledger.to_spare(now));
         if !self.token_source.can_change() {
             return;
         }
@@ -192,7 +251,7 @@ impl<O: Outlet> Driver<O> {
             return;
         }
         if tokens.noted.as_ref() != Some(&token) {
-            info!("there is another upstream token; it is used at the next connection");
+            info!("there is another upstream token; a stream is opened with it");
             tokens.noted = Some(token);
         }
         self.supervision.token_changed(now);
@@ -209,80 +268,110 @@ impl<O: Outlet> Driver<O> {
         }
     }
 
-    async fn open(&mut self, tokens: &mut Tokens) -> Link {
+    async fn open(&mut self, lane: Lane, need: Need, tokens: &mut Tokens) -> Link {
         let token = self.read_token().await;
         let now = self.clock.now();
         let token = match token {
             Ok(token) => token,
             Err(error) => {
                 tokens.used = None;
-                self.supervision.failed(now, FailureKind::Token, error.to_string());
+                self.supervision.failed(lane, now, FailureKind::Token, error.to_string());
                 return Link::Idle;
             }
         };
         tokens.used.clone_from(&token);
-        if !self.granted().await {
+        if !self.granted(lane, need).await {
             return Link::Idle;
         }
-        self.supervision.opening();
-        self.request(self.connector.url().clone(), token, self.connector.deadline(), 0)
+        self.supervision.opening(lane);
+        self.merge.opening(lane, self.clock.now().mono_us);
+        if self.resumes && self.newest != lane {
+            let id = self.decoders[self.newest.index()].last_event_id().to_owned();
+            self.decoders[lane.index()].adopt_last_event_id(&id);
+        }
+        self.request(lane, self.connector.url().clone(), token, self.connector.deadline(), 0)
     }
 
     /// Asks the budget for one request.
-    async fn granted(&mut self) -> bool {
+    async fn granted(&mut self, lane: Lane, need: Need) -> bool {
         let now = self.clock.now();
-        let granted = self.ledger.take(now).await;
+        let granted = match need {
+            Need::Bare => self.ledger.take(now).await,
+            Need::Spare => self.ledger.take_spare(now).await,
+        };
         self.stats.window(self.ledger.used(now));
+        self.supervision.to_spare(self.ledger.to_spare(now));
         if let Err(wait) = granted {
             self.stats.held();
-            self.supervision.held(self.clock.now(), wait, self.held_detail.clone());
+            self.supervision.held(lane, self.clock.now(), wait, self.held_detail.clone());
         }
         granted.is_ok()
     }
 
-    fn request(&self, to: Url, token: Option<Token>, deadline: Instant, redirects: u32) -> Link {
-        let last_event_id = if self.resumes { self.decoder.last_event_id() } else { "" };
+    fn request(
+        &self,
+        lane: Lane,
+        to: Url,
+        token: Option<Token>,
+        deadline: Instant,
+        redirects: u32,
+    ) -> Link {
+        let decoder = &self.decoders[lane.index()];
+        let last_event_id = if self.resumes { decoder.last_event_id() } else { "" };
         let answer = self.connector.open(to, token.clone(), last_event_id, deadline);
         Link::Opening(Opening { answer: Box::pin(answer), token, deadline, redirects })
     }
 
-    async fn answered(&mut self, link: &mut Link, answer: Answer) {
+    async fn answered(&mut self, links: &mut [Link; 2], lane: Lane, answer: Answer) {
         let now = self.clock.now();
+        let link = &mut links[lane.index()];
         let Link::Opening(opening) = std::mem::replace(link, Link::Idle) else { return };
         match answer {
             Answer::Live(response) => {
                 self.stats.opened(Outcome::Live);
-                self.supervision.opened(now);
+                self.supervision.opened(lane, now);
+                self.merge.opened(lane, now.mono_us);
                 *link = Link::Live(Live { response, last_byte_us: now.mono_us });
+                self.stats.streams(count_live(links));
+                return;
             }
             Answer::Redirected(_) if opening.redirects == REDIRECTS_MAX => {
                 self.stats.opened(Outcome::Misconfigured);
                 let host = particle::authority(self.connector.url());
                 let detail =
                     format!("{host} redirects more than {REDIRECTS_MAX} times; check upstream.url");
-                self.supervision.failed(now, FailureKind::Redirect, detail);
+                self.supervision.failed(lane, now, FailureKind::Redirect, detail);
             }
             Answer::Redirected(to) => {
                 self.stats.opened(Outcome::Redirected);
-                if self.granted().await {
+                // What it leads to is owed already, whatever it costs.
+                if self.granted(lane, Need::Bare).await {
                     let Opening { token, deadline, redirects, .. } = opening;
-                    *link = self.request(to, token, deadline, redirects + 1);
+                    *link = self.request(lane, to, token, deadline, redirects + 1);
+                    return;
                 }
             }
             Answer::Refused { outcome, status, retry_after, detail } => {
                 self.stats.opened(outcome);
-                self.supervision.refused(now, status, retry_after, detail);
+                self.supervision.refused(lane, now, status, retry_after, detail);
             }
             Answer::Failed { outcome, kind, detail } => {
                 self.stats.opened(outcome);
-                self.supervision.failed(now, kind, detail);
+                self.supervision.failed(lane, now, kind, detail);
             }
         }
+        self.merge.closed(lane);
     }
 
     /// One chunk and those already behind it: append many, wake once.
-    async fn received(&mut self, link: &mut Link, chunk: reqwest::Result<Option<Bytes>>) {
-        let Link::Live(live) = link else { return };
+    async fn received(
+        &mut self,
+        links: &mut [Link; 2],
+        lane: Lane,
+        chunk: reqwest::Result<Option<Bytes>>,
+    ) {
+        let Link::Live(live) = &mut links[lane.index()] else { return };
+        self.newest = lane;
         let mut batch_bytes = 0;
         let mut next = Some(chunk);
         let end = loop {
@@ -293,8 +382,13 @@ impl<O: Outlet> Driver<O> {
                     let silence_us = now.mono_us.saturating_sub(live.last_byte_us);
                     live.last_byte_us = now.mono_us;
                     self.stats.received(chunk.len() as u64, silence_us, now);
-                    self.supervision.bytes(now);
-                    self.feed(&chunk, now);
+                    let on_trial = self.supervision.is_on_trial(lane);
+                    self.supervision.bytes(lane, now);
+                    if on_trial || self.merging {
+                        self.feed_with_care(lane, &chunk, now);
+                    } else {
+                        self.feed(lane, &chunk, now);
+                    }
                     batch_bytes += chunk.len();
                 }
                 Some(Ok(None)) => {
@@ -317,21 +411,24 @@ impl<O: Outlet> Driver<O> {
             }
         };
         self.commit();
-        self.stats.comments(self.decoder.comments());
+        self.stats.comments(self.decoders.iter().map(Decoder::comments).sum());
+        if self.merging {
+            self.stats.merged(self.merge.counts());
+        }
         if let Some((end, detail)) = end {
             let now = self.clock.now();
-            self.drop_link(link, now);
-            self.supervision.ended(now, end, detail);
+            self.drop_link(links, lane, now);
+            self.supervision.ended(lane, now, end, detail);
         }
     }
 
-    fn feed(&mut self, chunk: &[u8], now: Moment) {
+    fn feed(&mut self, lane: Lane, chunk: &[u8], now: Moment) {
         let mut retry_ms = None;
         // A chunk of the HTTP client can be several times the size of a batch.
         for slice in chunk.chunks(BATCH_BYTES_MAX) {
             let mut events = 0;
             let (outlet, stats, staged) = (&mut self.outlet, &self.stats, &mut self.staged);
-            self.decoder.feed(slice, |item| match item {
+            self.decoders[lane.index()].feed(slice, |item| match item {
                 Item::Event { name, data } => {
                     outlet.event(name, data, now);
                     events += 1;
@@ -347,7 +444,60 @@ impl<O: Outlet> Driver<O> {
                     stats.oversize();
                 }
             });
-            self.stats.events(events);
+            if events > 0 {
+                self.stats.events(events);
+                self.supervision.event(lane, now);
+            }
+            if slice.len() == BATCH_BYTES_MAX {
+                self.commit();
+            }
+        }
+        if let (true, Some(ms)) = (self.resumes, retry_ms) {
+            self.supervision.retry_floor(Duration::from_millis(ms));
+        }
+    }
+
+    /// The same for a chunk whose events may be copies, or the first life of a stream on trial.
+    fn feed_with_care(&mut self, lane: Lane, chunk: &[u8], now: Moment) {
+        let mut retry_ms = None;
+        for slice in chunk.chunks(BATCH_BYTES_MAX) {
+            let mut said = Vec::new();
+            let (merge, merging) = (&mut self.merge, self.merging);
+            let is_copy = |verdict: Verdict| verdict == Verdict::Copy;
+            self.decoders[lane.index()].feed(slice, |item| match item {
+                Item::Event { name, data } => {
+                    if !(merging && is_copy(merge.event(lane, name, data, now.mono_us))) {
+                        said.push(Said::Event { name: name.to_owned(), data: data.to_owned() });
+                    }
+                }
+                Item::Retry(ms) => retry_ms = Some(ms),
+                Item::Oversize { name, bytes } => {
+                    if !(merging && is_copy(merge.oversize(lane, name, bytes, now.mono_us))) {
+                        said.push(Said::Oversize { bytes });
+                    }
+                }
+            });
+            if !said.is_empty() {
+                self.supervision.event(lane, now);
+            }
+            // The hole that ends here comes first.
+            self.tell(now);
+            for item in said {
+                match item {
+                    Said::Event { name, data } => {
+                        self.outlet.event(&name, &data, now);
+                        self.stats.events(1);
+                        self.staged += 1;
+                        if self.staged == BATCH_EVENTS_MAX {
+                            self.commit();
+                        }
+                    }
+                    Said::Oversize { bytes } => {
+                        self.outlet.oversize(bytes, now);
+                        self.stats.oversize();
+                    }
+                }
+            }
             if slice.len() == BATCH_BYTES_MAX {
                 self.commit();
             }
@@ -358,12 +508,17 @@ impl<O: Outlet> Driver<O> {
     }
 
     /// Ends the connection. A partial event goes with it: it was never finished.
-    fn drop_link(&mut self, link: &mut Link, now: Moment) {
-        if let Link::Live(live) = link {
+    fn drop_link(&mut self, links: &mut [Link; 2], lane: Lane, now: Moment) {
+        let link = &mut links[lane.index()];
+        if let Link::Live(live) = link
+            && self.supervision.reads(lane)
+        {
             self.stats.silent(now.mono_us.saturating_sub(live.last_byte_us));
         }
         *link = Link::Idle;
-        if self.decoder.reset() {
+        self.merge.closed(lane);
+        self.stats.streams(count_live(links));
+        if self.decoders[lane.index()].reset() {
             self.stats.partial();
         }
     }
@@ -390,6 +545,7 @@ impl<O: Outlet> Driver<O> {
                     let reason = hole.reason.as_str();
                     warn!(reason, secs, "upstream outage over; what was sent meanwhile is lost");
                 }
+                Report::Aside(detail) => info!(detail, "upstream"),
             }
         }
         self.stats.next_open(self.supervision.next_open_us());
@@ -407,6 +563,10 @@ struct Tokens {
     used: Option<Token>,
     /// The newest one the log knows of.
     noted: Option<Token>,
+}
+
+fn count_live(links: &[Link; 2]) -> u64 {
+    links.iter().filter(|link| matches!(link, Link::Live(_))).count() as u64
 }
 
 fn log(state: UpstreamState, detail: &str) {

@@ -1,8 +1,10 @@
-//! How events come in: one connection to the Particle cloud, or to any event stream.
+//! How events come in: a connection to the Particle cloud, or to any event stream; for a while, or
+//! always, two.
 //!
 //! ```text
 //!  schedule   when to try again, and how often at most      pure
-//!  supervise  the life of the connection, holes             pure
+//!  supervise  the life of the connections, holes            pure
+//!  merge      two streams made one: copies and twins        pure
 //!  particle   addresses and headers                         pure
 //!  decode     bytes to events                               pure
 //!  token      where the secret is kept                      reads a file
@@ -16,6 +18,7 @@
 //! The law: what the stream brings is published in its order; a time without a healthy
 //! connection is told as a hole, once; and no server is asked more often than it allows.
 
+pub mod merge;
 pub mod schedule;
 pub mod supervise;
 
@@ -28,6 +31,8 @@ pub mod token;
 mod connection;
 mod driver;
 pub mod publish;
+#[cfg(test)]
+mod simulation;
 pub mod stats;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -45,6 +50,7 @@ use crate::{
         connection::Connector,
         decode::{Decoder, Limits},
         driver::{Driver, Outlet},
+        merge::{Lane, Merge},
         particle::{AddressError, Scope},
         supervise::{Policy, Supervision},
         token::TokenSource,
@@ -88,6 +94,14 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// A connection without a byte for this long is dead. The cloud sends one each 9–13 s.
     pub stale_after: Duration,
+    /// Streams kept open at all times: 1, or 2 for one to go on where the other fails. Two cost
+    /// twice the traffic and opens.
+    pub streams: usize,
+    /// A silence after which a single stream has a second one opened beside it, in case it is dead.
+    /// Not below `stale_after`: never. Above the 13 s of the cloud's keep-alives.
+    pub probe_after: Duration,
+    /// Age at which a stream is replaced, with an overlap; `None`: never.
+    pub age_max: Option<Duration>,
     /// First ceiling of the backoff after a cut or failure.
     pub backoff_min: Duration,
     /// Last ceiling of that backoff.
@@ -126,6 +140,9 @@ impl Config {
             prefix: None,
             connect_timeout: Duration::from_secs(15),
             stale_after: Duration::from_secs(20),
+            streams: 1,
+            probe_after: Duration::from_secs(15),
+            age_max: None,
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
             opens_max: 40,
@@ -173,7 +190,7 @@ impl Upstream {
         Ok(Upstream { driver: driver(config, publisher, clock, stats).await? })
     }
 
-    /// Keeps one connection and publishes what it brings, until `stop` is cancelled.
+    /// Keeps the connection and publishes what it brings, until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         self.driver.drive(stop).await;
     }
@@ -199,6 +216,9 @@ async fn driver<O: Outlet>(
         backoff_min: config.backoff_min,
         backoff_max: config.backoff_max,
         stale_after: config.stale_after,
+        probe_after: config.probe_after,
+        age_max: config.age_max,
+        streams: config.streams,
     };
     let held_detail = format!(
         "our own limit of {} connection attempts in {} s is used up (attempts before a restart \
@@ -213,10 +233,15 @@ async fn driver<O: Outlet>(
         supervision: Supervision::new(policy, fastrand::Rng::new(), now),
         ledger: Ledger::open(config.state_dir, authority, opens_max, window, now).await,
         connector,
-        decoder: Decoder::new(Limits {
-            line_bytes_max: config.line_bytes_max,
-            event_bytes_max: config.line_bytes_max.saturating_mul(2),
+        decoders: Lane::ALL.map(|_| {
+            Decoder::new(Limits {
+                line_bytes_max: config.line_bytes_max,
+                event_bytes_max: config.line_bytes_max.saturating_mul(2),
+            })
         }),
+        merge: Merge::new(),
+        merging: false,
+        newest: Lane::A,
         token_source: config.token,
         resumes: matches!(config.source, Source::Sse { .. }),
         held_detail,

@@ -11,7 +11,11 @@ use jiff::{Timestamp, fmt::rfc2822, fmt::strtime, tz::TimeZone};
 use crate::model::Moment;
 
 /// A stream that lived this long was healthy: the ladders start at the bottom again.
-pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+///
+/// Above the cloud's longest keep-alive interval (13 s), so that it was more than a greeting. And
+/// so that a stream that is cut this often costs 15 opens in 300 s: less than half the default
+/// budget. With a minute, a cloud that cuts each minute had us wait a minute each time.
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(20);
 /// First rung after a server error (500, 502, 504 …): the server asks for rest.
 pub const SERVER_ERROR_MIN: Duration = Duration::from_secs(5);
 /// First rung of a rate limit that names no time.
@@ -218,6 +222,20 @@ impl Budget {
         Ok(())
     }
 
+    /// Takes one open if a quarter of the budget is left after it: for what can wait. Else
+    /// says how long until then.
+    pub fn take_spare(&mut self, now: Moment) -> Result<(), Duration> {
+        match self.wait_for(self.spare_max(), now) {
+            Some(wait) => Err(wait),
+            None => self.take(now),
+        }
+    }
+
+    /// True if [`take_spare`](Budget::take_spare) would take one.
+    pub fn to_spare(&self, now: Moment) -> bool {
+        self.wait_for(self.spare_max(), now).is_none()
+    }
+
     /// Counts as if this many opens had just happened: for a record that cannot be read.
     pub fn presume(&mut self, opens: usize, now: Moment) {
         for _ in 0..opens.min(self.opens_max) {
@@ -252,8 +270,16 @@ impl Budget {
         self.opens.iter().map(|open| open.wall_ms).collect()
     }
 
+    fn spare_max(&self) -> usize {
+        (self.opens_max * 3 / 4).max(1)
+    }
+
     fn wait(&self, now: Moment) -> Option<Duration> {
-        let first = self.opens.len().checked_sub(self.opens_max)?;
+        self.wait_for(self.opens_max, now)
+    }
+
+    fn wait_for(&self, opens_max: usize, now: Moment) -> Option<Duration> {
+        let first = self.opens.len().checked_sub(opens_max)?;
         let free_us = self.opens[first].mono_us.saturating_add(self.window_us);
         match free_us.saturating_sub(signed(now.mono_us)) {
             wait_us if wait_us > 0 => Some(Duration::from_micros(wait_us.unsigned_abs())),

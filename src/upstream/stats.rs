@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use crate::model::{Hole, Moment, UpstreamState};
+use crate::{
+    model::{Hole, Moment, UpstreamState},
+    upstream::merge::Counts,
+};
 
 /// What became of an open; a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,10 @@ pub struct Stats {
     comments: AtomicU64,
     oversize: AtomicU64,
     partials: AtomicU64,
+    streams: AtomicU64,
+    copies: AtomicU64,
+    twins: AtomicU64,
+    overflows: AtomicU64,
     holes: AtomicU64,
     hole_ms: AtomicU64,
     silence_max_us: AtomicU64,
@@ -118,6 +125,10 @@ pub struct Snapshot {
     pub oversize: u64,
     /// Partial events discarded at a disconnect.
     pub partials: u64,
+    /// Streams open now.
+    pub streams: u64,
+    /// What was decided where two streams were merged.
+    pub merged: Counts,
     /// Holes told.
     pub holes: u64,
     /// Their length together, in milliseconds.
@@ -170,6 +181,12 @@ impl Stats {
             comments: self.comments.load(Relaxed),
             oversize: self.oversize.load(Relaxed),
             partials: self.partials.load(Relaxed),
+            streams: self.streams.load(Relaxed),
+            merged: Counts {
+                copies: self.copies.load(Relaxed),
+                twins: self.twins.load(Relaxed),
+                overflows: self.overflows.load(Relaxed),
+            },
             holes: self.holes.load(Relaxed),
             hole_ms: self.hole_ms.load(Relaxed),
             holes_newest: shown.holes.iter().copied().collect(),
@@ -216,6 +233,16 @@ impl Stats {
 
     pub(crate) fn partial(&self) {
         self.partials.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn streams(&self, open: u64) {
+        self.streams.store(open, Relaxed);
+    }
+
+    pub(crate) fn merged(&self, total: Counts) {
+        self.copies.store(total.copies, Relaxed);
+        self.twins.store(total.twins, Relaxed);
+        self.overflows.store(total.overflows, Relaxed);
     }
 
     pub(crate) fn hole(&self, hole: &Hole) {

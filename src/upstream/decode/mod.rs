@@ -168,6 +168,12 @@ impl Decoder {
         &self.last_event_id
     }
 
+    /// Goes on from the last event id of another connection's decoder.
+    pub fn adopt_last_event_id(&mut self, id: &str) {
+        self.last_event_id.clear();
+        self.last_event_id.push_str(id);
+    }
+
     /// Comment lines seen in the decoder's life. Some servers keep a connection alive with them.
     pub fn comments(&self) -> u64 {
         self.comments
