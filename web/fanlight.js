@@ -186,9 +186,9 @@ class Subscription {
 
   #post() {
     const from = this.#from;
-    const items = [{ fanlight: "hello", upstream: this.#upstream }, ...this.#outbox.splice(0)];
-    if (this.#line) this.#channel?.postMessage({ from, items, state: this.state });
-    this.#from = this.position;
+    const items = [...this.#outbox.splice(0), { fanlight: "hello", upstream: this.#upstream }];
+    this.#from = this.position; // First: a batch that cannot be sent is a jump.
+    if (this.#line) call((batch) => this.#channel?.postMessage(batch), { from, items, state: this.state });
   }
 
   /** @param {Item} batch */
@@ -196,7 +196,7 @@ class Subscription {
     if (this.#line) return batch.joins && this.#post();
     if (!Array.isArray(batch.items)) return;
     this.#heard += 1;
-    // No loss: what comes next does not join on then.
+    // The next one is a jump then.
     if (this.#inbox.push(batch) > INBOX_MAX) this.#inbox.shift();
     if (!this.#draining) this.#drain();
   }
@@ -529,7 +529,7 @@ const backoff = (failures) =>
 /** @param {number} ms */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** What a page throws stops nothing. @param {any} callback @param {Item} item */
+/** @param {((item: Item) => void) | undefined} callback @param {Item} item */
 const call = (callback, item) => {
   try {
     callback?.(item);

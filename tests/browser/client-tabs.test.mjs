@@ -196,6 +196,20 @@ test("a broker that restarts is told to all tabs", async () => {
   }
 });
 
+test("a change of the upstream is told once in every tab", async () => {
+  const tabs = [await openTab(), await openTab()];
+  for (const { client } of tabs) await client.saw(push());
+  const told = async (/** @type {Tab} */ { client }) => (await client.seen()).filter(({ kind, item }) => kind === "upstream" && item.id);
+  const before = (await told(tabs[0])).length;
+  upstream.drop();
+  for (const tab of tabs) {
+    await eventually("it is live again", async () => (await told(tab)).slice(before).at(-1)?.item.state === "live");
+    await tab.client.saw(push());
+    const states = (await tab.client.seen()).filter(({ kind }) => kind === "upstream").map(({ item }) => item.state);
+    for (const [i, state] of states.slice(1).entries()) assert.notEqual(state, states[i], `${states}`);
+  }
+});
+
 test("a leader that hangs is replaced once another tab is looked at", async () => {
   const hangs = await openTab();
   await hangs.client.opened();
@@ -302,5 +316,19 @@ test("what is no batch on the channel is passed over", async () => {
   for (const each of [client, follower.client]) {
     await each.saw(last);
     assertContiguous(await each.seen());
+  }
+});
+
+// Last: the broker holds it from then on, and no test could read it from a page.
+test("what cannot be passed on to other tabs is fetched by them", async () => {
+  const tabs = [await openTab(), await openTab()];
+  for (const { client } of tabs) await client.saw(push());
+  const deep = 20_000; // Beyond what a browser copies from tab to tab.
+  upstream.pushRaw("deep", `{"data":${"[".repeat(deep)}${"]".repeat(deep)}}`);
+  for (const { client, page } of tabs) {
+    await client.saw(push());
+    const seen = await page.evaluate(() => /** @type {any} */ (globalThis).seen.map((/** @type {any} */ { kind, item }) =>
+      ({ kind, item: { id: item.id, reason: item.reason, from: item.from, to: item.to } })));
+    assertContiguous(seen);
   }
 });
