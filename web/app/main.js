@@ -63,6 +63,11 @@ async function start() {
   }
   theme();
   part("help").addEventListener("click", openHelp);
+  // By itself it would change the address, which is what is shown.
+  document.querySelector(".skip")?.addEventListener("click", (event) => {
+    event.preventDefault();
+    part("main").focus();
+  });
   addEventListener("keydown", key);
   address.watch(show);
   status.watch(chips);
