@@ -243,3 +243,24 @@ test("every view works in Firefox", async (context) => {
     await other.close();
   }
 });
+
+test("what is published in the page comes back to it, and a refusal is told in the broker's words", async () => {
+  const demo = await Broker.demo();
+  try {
+    const { page, watch } = await openPage(browser);
+    await page.goto(`${demo.url}/#/try`);
+    await page.getByLabel("Name", { exact: true }).fill("from/the page");
+    await page.getByLabel("Data", { exact: true }).fill("21.5");
+    await page.getByRole("button", { name: "Publish" }).click();
+    await page.locator(".publish-answer", { hasText: "name" }).waitFor();
+    await page.getByLabel("Name", { exact: true }).fill("from/the/page");
+    await page.getByRole("button", { name: "Publish" }).click();
+    await page.locator(".publish-answer", { hasText: "Published." }).waitFor();
+    await page.goto(`${demo.url}/#/events?q=name:from/the/page`);
+    await tops(page, "from/the/page 21.5");
+    watch.clean(/Failed to load resource.*400/);
+    await page.close();
+  } finally {
+    await demo.stop();
+  }
+});

@@ -2,6 +2,7 @@
 // `#/try?transport=ndjson&prefix=greenhouse%2F&start=since&since=5m`; with `run=1` it starts.
 
 import { copies, h, setText } from "../page/dom.js";
+import { publishing } from "./publish.js";
 import { run } from "./run.js";
 import { snippets } from "./snippets.js";
 import { LISTS, listOf, subscriptionOf, tryLink, url } from "./subscription.js";
@@ -23,7 +24,8 @@ const STARTS = [["now", "now"], ["since", "a while back"], ["earliest", "the old
 const FORMATS = [["message", "message"], ["particle", "particle"]];
 
 /** @param {import("../main.js").Context} context @returns {import("../main.js").View} */
-export function tryIt({ announce }) {
+export function tryIt(context) {
+  const { announce } = context;
   const base = new URL(".", location.href.replace(/[?#].*$/s, "")).href;
   /** @type {(() => void) | null} */
   let stops = null;
@@ -82,7 +84,8 @@ export function tryIt({ announce }) {
       running,
       h("section", { class: "card", "aria-labelledby": "try-programs" },
         h("div", { class: "split" }, h("h2", { id: "try-programs" }, "As a program"), copyCode),
-        tabs, note, code)));
+        tabs, note, code),
+      publishing(context)));
   form.addEventListener("input", () => { gather(); });
   form.addEventListener("submit", (event) => { event.preventDefault(); start(); });
   state.hidden = true;
