@@ -195,7 +195,7 @@ async fn what_cannot_be_measured_is_refused() {
     let own = format!("http://{}", broker.addr());
     let wrong = format!("--publish={own}");
     let done = bench(&[&[own.as_str(), wrong.as_str()], &fast[..]].concat()).await;
-    done.fails(1, &["cannot publish at ", "HTTP/1.1 404", "is that a simulated cloud?"]);
+    done.fails(1, &["cannot publish at ", "HTTP/1.1 403", "is that a simulated cloud?"]);
     bench(&["https://broker.example"]).await.fails(2, &["https is not spoken here"]);
     bench(&[&own, "--subscribers=1000000"]).await.fails(2, &["--subscribers 1000000", "--"]);
     bench(&[&own, "--rate=0"]).await.fails(2, &["--rate", "a number from 0.001"]);

@@ -236,7 +236,8 @@ async fn errors_of_the_particle_routes_are_answered_as_they_are_described() {
     let documents = Documents::of(&broker).await;
     let foreign = [("Origin", "null")];
     let long = format!("/v1/events/{}", "x".repeat(200));
-    let cases: [(&str, &str, &str, &[(&str, &str)], &str); 10] = [
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 10] = [
         ("/v1/devices/events", "get", "/v1/devices/events", &foreign, "foreign_origin"),
         ("/v1/events/{prefix}", "get", "/v1/events", &[], "invalid_request"),
         ("/v1/events/{prefix}", "get", &long, &[], "invalid_parameter"),
