@@ -50,8 +50,6 @@ pub const LEAD: Duration = SKEW;
 pub const OVERLAP: Duration = Duration::from_secs(30);
 /// Until then at most; then an old stream that is still behind is kept, and the new one dropped.
 pub const OVERLAP_MAX: Duration = WINDOW;
-/// Of two streams one is replaced only if the other had a byte within this time.
-pub const JUST_NOW: Duration = Duration::from_secs(1);
 /// Between two tries to replace a stream.
 pub const RENEWAL_PAUSE: Duration = Duration::from_secs(300);
 
@@ -164,6 +162,8 @@ pub struct Supervision {
     to_spare: bool,
     /// Which lanes owe events for longer than healthy streams are apart.
     lags: [bool; 2],
+    /// The lane that had bytes since the last poll.
+    heard: Option<Lane>,
     /// The last stream fell silent after its greeting.
     deaf: bool,
     started_us: u64,
@@ -249,6 +249,7 @@ impl Supervision {
             renew_from_us: 0,
             to_spare: true,
             lags: [false; 2],
+            heard: None,
             deaf: false,
             started_us: now.mono_us,
             state: UpstreamState::Connecting,
@@ -273,7 +274,8 @@ impl Supervision {
                 return Action::Close(lane);
             }
         }
-        if let Some(lane) = self.retire(now) {
+        let heard = self.heard.take();
+        if let Some(lane) = self.retire(now, heard) {
             return Action::Close(lane);
         }
         self.send_extra(now);
@@ -429,6 +431,7 @@ impl Supervision {
         let Phase::Live(live) = &mut self.lanes[lane.index()].phase else { return };
         let silence_us = now.mono_us.saturating_sub(live.last_byte_us);
         live.last_byte_us = now.mono_us;
+        self.heard = Some(lane);
         let proved = live.trial && live.is_proven();
         if silence_us >= probe_us {
             self.silence_max_us = self.silence_max_us.max(silence_us);
@@ -536,7 +539,7 @@ impl Supervision {
     }
 
     /// Ends an errand that is done, or a stream whose replacement is well. Returns the lane to close.
-    fn retire(&mut self, now: Moment) -> Option<Lane> {
+    fn retire(&mut self, now: Moment, heard: Option<Lane>) -> Option<Lane> {
         let (main, extra) = (self.covering()?, self.live(self.extra())?);
         match self.errand {
             Errand::Nothing => None,
@@ -553,7 +556,8 @@ impl Supervision {
                 let old = self.main;
                 // A byte since then says that it was no dead one that the new one replaces.
                 let is_well = main.last_byte_us > extra.since_us && !self.lags[old.index()];
-                if is_well && !self.is_doubtful(extra, now) {
+                // From now on there is but the new one: it has just spoken, and so is not dead.
+                if is_well && heard == Some(old.other()) {
                     self.aside("a new stream has taken the place of the old one");
                     self.lanes[old.index()].backoff.stream_over(lived(main, main.last_byte_us));
                     self.lanes[old.index()].phase = Phase::Idle;
@@ -574,10 +578,8 @@ impl Supervision {
                 let (old_live, other) =
                     if old == self.main { (main, extra) } else { (extra, main) };
                 let overlap_us = now.mono_us.saturating_sub(other.since_us.max(old_live.since_us));
-                // Until the place is taken again there is but this one: it must have just spoken.
-                let silence_us = now.mono_us.saturating_sub(other.last_byte_us);
-                let other_is_well =
-                    silence_us < micros(JUST_NOW) && !self.lags[old.other().index()];
+                // From now on there is but this one: it has just spoken, and so is not dead.
+                let other_is_well = heard == Some(old.other()) && !self.lags[old.other().index()];
                 let old_is_well = old_live.last_byte_us > other.since_us && !self.lags[old.index()];
                 if overlap_us < micros(OVERLAP) || !other_is_well || !old_is_well {
                     return None;
