@@ -129,6 +129,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "clap_complete",
             "clap_mangen",
             "fastrand",
+            "jiff",
             "reqwest",
             "rustix",
             "serde_json",

@@ -41,6 +41,8 @@ use self::{
 };
 use super::{Failure, serve::Signals, settings};
 
+pub(super) use broker::{chain, is_loopback, quoted};
+
 const BROKER_URL: &str = "http://127.0.0.1:8080";
 /// Settings that count for `--cloud`: `config`, and these sections.
 const CLOUD_SECTIONS: [&str; 2] = ["upstream.", "state."];

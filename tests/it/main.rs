@@ -26,6 +26,7 @@ mod upstream;
 
 mod admin;
 mod bench;
+mod check;
 mod cli;
 mod description;
 mod healthcheck;

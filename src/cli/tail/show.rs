@@ -131,45 +131,51 @@ impl Show {
 
 /// One row, cut where the width ends.
 struct Row {
-    text: String,
-    left: usize,
-    is_full: bool,
+    cells: Vec<(&'static str, String)>,
+    width: usize,
 }
 
 impl Row {
     fn new(width: usize) -> Row {
-        Row { text: String::new(), left: width, is_full: false }
+        Row { cells: Vec::new(), width }
     }
 
     /// `style` is empty for none. `text` is visible characters.
-    fn push(&mut self, style: &str, text: &str) {
-        if self.is_full || text.is_empty() {
-            return;
-        }
-        self.text.push_str(style);
-        let text_columns = columns(text);
-        if text_columns <= self.left {
-            self.text.push_str(text);
-            self.left -= text_columns;
-        } else {
-            self.is_full = true;
-            for c in text.chars() {
-                // One column is left for the mark.
-                if columns_of(c) >= self.left {
-                    break;
-                }
-                self.left -= columns_of(c);
-                self.text.push(c);
-            }
-            self.text.push('…');
-        }
-        if !style.is_empty() {
-            self.text.push_str(RESET);
-        }
+    fn push(&mut self, style: &'static str, text: &str) {
+        self.cells.push((style, text.to_owned()));
     }
 
-    fn end(self, out: &mut String) {
-        out.push_str(self.text.trim_end_matches(' '));
+    fn end(mut self, out: &mut String) {
+        while let Some((_, text)) = self.cells.last_mut() {
+            text.truncate(text.trim_end_matches(' ').len());
+            if !text.is_empty() {
+                break;
+            }
+            self.cells.pop();
+        }
+        let all: usize = self.cells.iter().map(|(_, text)| columns(text)).sum();
+        // One column is for the mark.
+        let mut left = if all <= self.width { all } else { self.width - 1 };
+        for (style, text) in &self.cells {
+            if left == 0 {
+                break;
+            }
+            out.push_str(style);
+            for c in text.chars() {
+                let Some(rest) = left.checked_sub(columns_of(c)) else {
+                    left = 0;
+                    break;
+                };
+                out.push(c);
+                left = rest;
+            }
+            if !style.is_empty() {
+                out.push_str(RESET);
+            }
+        }
+        if all > self.width {
+            out.push('…');
+        }
         out.push('\n');
     }
 }

@@ -42,6 +42,22 @@ impl Stub {
 
     /// The next request.
     pub async fn asked(&self) -> Asked {
+        match self.accepted().await {
+            Ok(asked) => asked,
+            Err(head) => panic!("left after {:?}", String::from_utf8_lossy(&head)),
+        }
+    }
+
+    /// The next request, of a client that may open connections only to see whether it can.
+    pub async fn next_request(&self) -> Asked {
+        loop {
+            if let Ok(asked) = self.accepted().await {
+                return asked;
+            }
+        }
+    }
+
+    async fn accepted(&self) -> Result<Asked, Vec<u8>> {
         let (mut socket, _) = within("a request", self.listener.accept()).await.unwrap();
         let mut head = Vec::new();
         let end = loop {
@@ -53,6 +69,12 @@ impl Stub {
         };
         let ahead = head.split_off(end);
         Asked { head: String::from_utf8(head).unwrap(), ahead, socket }
+        while !head.ends_with(b"\r\n\r\n") {
+            if within("its head", socket.read_buf(&mut head)).await.unwrap() == 0 {
+                return Err(head);
+            }
+        }
+        Ok(Asked { head: String::from_utf8(head).unwrap(), socket })
     }
 }
 
