@@ -110,6 +110,24 @@ test("a pause cannot be overlooked, and receives on", async () => {
   await page.context().close();
 });
 
+test("a filter does not end a pause", async () => {
+  const { page, watch } = await open("#/events?q=name:hold/*");
+  upstream.push("hold/a", "before");
+  await tops(page, "hold/a before");
+  await page.keyboard.press(" ");
+  upstream.push("hold/a", "1");
+  await page.locator(".paused", { hasText: "Paused · 1 new" }).waitFor();
+  await page.locator("#filter").fill("name:hold/a");
+  await eventually("the address has it", () => decodeURIComponent(page.url()).includes("q=name:hold/a"));
+  for (const data of ["2", "3"]) upstream.push("hold/a", data);
+  await page.locator(".paused", { hasText: "Paused · 3 new" }).waitFor();
+  assert.equal((await rows(page))[0], "hold/a before");
+  await page.locator(".paused").click();
+  await tops(page, "hold/a 3");
+  watch.clean();
+  await page.context().close();
+});
+
 test("rows stay under the pointer, under a choice, and where they were scrolled to", async () => {
   const { page, watch } = await open("#/events?q=name:still");
   for (let i = 0; i < 200; i += 1) upstream.push("still", String(i));

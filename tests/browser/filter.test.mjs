@@ -150,6 +150,34 @@ test("rows found looking back and rows that come are one list, newest first", ()
   assert.equal(matches.placeOf(3, Infinity), -1);
 });
 
+test("a filter that comes while the list stands still leaves what is newer outside", () => {
+  const store = new Store();
+  const push = (/** @type {number} */ value) => store.push(row({ data: String(value) }));
+  const matches = new Matches(store);
+  store.watch((news) => matches.take(news));
+  for (let value = 0; value < 1000; value += 1) push(value);
+  frame();
+  push(1000);
+  const top = matches.newest;
+  assert.equal(top, 999, "what nobody was told of is not shown yet");
+  for (let value = 1001; value < 1100; value += 1) push(value);
+  frame();
+  matches.filter((one) => Number(one.data) % 10 === 0);
+  while (matches.look());
+  for (let value = 1100; value < 1200; value += 1) push(value);
+  frame();
+  assert.equal(matches.count(top), 100);
+  assert.equal(matches.newerThan(top), 20);
+  assert.equal(matches.count(Infinity), 120);
+  for (const place of [0, 1, 50, 99]) {
+    assert.equal(matches.at(place, top), 990 - 10 * place);
+    assert.equal(matches.placeOf(990 - 10 * place, top), place);
+    assert.equal(matches.placeOf(990 - 10 * place, Infinity), place + 20);
+  }
+  assert.equal(matches.at(100, top), -1);
+  assert.equal(matches.placeOf(1000, top), -1);
+});
+
 test("the store forgets from the old end, and so do the matches", () => {
   const store = new Store();
   const matches = new Matches(store);

@@ -96,9 +96,8 @@ export class List {
     this.choose(-1);
   }
 
-  /** Forgets what is on the screen: the rows are others now. */
+  /** Forgets what is on the screen: the rows are others now, up to the same newest one. */
   reset() {
-    this.#top = Infinity;
     this.element.scrollTop = 0;
     for (const element of this.#shown.values()) this.#free(element);
     this.#shown.clear();

@@ -25,6 +25,8 @@ export class Matches {
   #back = -1;
   /** First number that was not there when the filter came. */
   #since = 0;
+  /** Newest number that was looked at or will be: later ones nobody has told of yet. */
+  newest = -1;
 
   /** @param {Store} store */
   constructor(store) {
@@ -44,6 +46,7 @@ export class Matches {
     this.#newer = [];
     this.#head = 0;
     this.#since = this.#store.next;
+    this.newest = this.#since - 1;
     this.#back = this.#since - 1;
     this.look();
   }
@@ -59,6 +62,7 @@ export class Matches {
       // Those that were there when the filter came are found looking back.
       if (row && n >= this.#since && this.#passes(row)) this.#newer.push(n);
     }
+    this.newest = next - 1;
     while (this.#older.length > 0 && this.#older[this.#older.length - 1] < first) this.#older.pop();
     if (this.#older.length === 0) {
       while (this.#head < this.#newer.length && this.#newer[this.#head] < first) this.#head += 1;
@@ -91,7 +95,7 @@ export class Matches {
    * @param {number} top
    */
   count(top) {
-    return this.#older.length + this.#upTo(top) - this.#head;
+    return this.#older.length - this.#above(top) + this.#upTo(top) - this.#head;
   }
 
   /**
@@ -99,7 +103,7 @@ export class Matches {
    * @param {number} top
    */
   newerThan(top) {
-    return this.#newer.length - this.#upTo(top);
+    return this.#newer.length - this.#upTo(top) + this.#above(top);
   }
 
   /**
@@ -112,7 +116,7 @@ export class Matches {
     const newest = this.#upTo(top);
     const inNewer = newest - this.#head;
     if (place < 0) return -1;
-    return (place < inNewer ? this.#newer[newest - 1 - place] : this.#older[place - inNewer]) ?? -1;
+    return (place < inNewer ? this.#newer[newest - 1 - place] : this.#older[this.#above(top) + place - inNewer]) ?? -1;
   }
 
   /**
@@ -124,13 +128,8 @@ export class Matches {
     const newest = this.#upTo(top);
     const at = this.#upTo(n) - 1;
     if (at >= this.#head && at < newest && this.#newer[at] === n) return newest - 1 - at;
-    let [low, high] = [0, this.#older.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#older[middle] > n) low = middle + 1;
-      else high = middle;
-    }
-    return this.#older[low] === n ? newest - this.#head + low : -1;
+    const old = this.#above(n);
+    return n <= top && this.#older[old] === n ? newest - this.#head + old - this.#above(top) : -1;
   }
 
   /** End of those in `#newer` that are not above `top`. @param {number} top */
@@ -139,6 +138,17 @@ export class Matches {
     while (low < high) {
       const middle = (low + high) >> 1;
       if (this.#newer[middle] <= top) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** How many in `#older` are above `top`: a filter can come while the list stands still. @param {number} top */
+  #above(top) {
+    let [low, high] = [0, this.#older.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#older[middle] > top) low = middle + 1;
       else high = middle;
     }
     return low;

@@ -47,7 +47,7 @@ export function events({ store, feed, status, announce, ...rest }) {
       count: (top) => matches.count(top),
       row: (place, top) => store.at(matches.at(place, top)),
       placeOf: (n, top) => matches.placeOf(n, top),
-      newest: () => store.next - 1,
+      newest: () => matches.newest,
     },
     make: emptyRow,
     paint: paintRow,
@@ -75,7 +75,7 @@ export function events({ store, feed, status, announce, ...rest }) {
   pause.addEventListener("click", togglePause);
   older.addEventListener("click", () => {
     older.hidden = true;
-    list.follow();
+    follow();
     feed.restart(status.report.now);
   });
   list.element.addEventListener("keydown", (event) => {
@@ -87,7 +87,8 @@ export function events({ store, feed, status, announce, ...rest }) {
 
   store.watch((news) => {
     matches.take(news);
-    if (news.cleared) list.reset();
+    // What it stood still at is gone.
+    if (news.cleared) list.follow();
     if (isShown) update();
   });
 
