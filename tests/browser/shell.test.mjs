@@ -44,3 +44,48 @@ test("the link past the header stays in the view", async () => {
   watch.clean();
   await page.context().close();
 });
+
+test("a link to an event shows that event, whatever was shown before", async () => {
+  for (const data of ["one", "two"]) upstream.push("linked", data);
+  const { page, watch } = await open("#/events?q=name:linked");
+  const drawer = page.locator(".drawer");
+  /** @type {string[]} */
+  const links = [];
+  for (const data of ["two", "one"]) {
+    await page.locator(".list-body > .row", { hasText: data }).waitFor();
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await drawer.locator(".payload", { hasText: data }).waitFor();
+    await eventually("the address has it", () => page.url().includes("id=") && !links.includes(page.url()));
+    links.push(page.url());
+  }
+  await page.goto(links[0]);
+  await drawer.locator(".payload", { hasText: "two" }).waitFor();
+  await page.evaluate(() => { location.hash = "#/events?q=name:linked"; });
+  await eventually("the drawer is closed", () => drawer.isHidden());
+  await page.evaluate(() => { location.hash = "#/events?id=none"; });
+  await page.getByText("no longer in the broker's memory").first().waitFor();
+  watch.clean();
+  await page.context().close();
+});
+
+test("data nested deeply, and long lists, are shown as far as that goes", async () => {
+  const { page, watch } = await open("#/events?q=name:odd/*");
+  const deep = 50_000;
+  upstream.push("odd/text", "[".repeat(deep) + "]".repeat(deep));
+  upstream.pushRaw("odd/object", `{"data":${"[".repeat(deep)}${"]".repeat(deep)},"coreid":7}`);
+  upstream.push("odd/list", JSON.stringify(new Array(60_000).fill(1)));
+  upstream.pushRaw("odd/null", '{"data":null,"published_at":"never"}');
+  for (const name of ["odd/null", "odd/list", "odd/object", "odd/text"]) {
+    await page.locator(".list-body > .row", { hasText: name }).waitFor();
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await page.locator(".drawer h2", { hasText: name }).waitFor();
+    const items = await page.locator(".drawer .tree li").count();
+    assert.ok(items <= 2_001, `${name}: ${items}`);
+  }
+  await page.locator("#filter").fill("data=1 name:odd/*");
+  await page.locator(".shown-count", { hasText: /^0 of/ }).waitFor();
+  watch.clean(/BroadcastChannel/); // Other tabs get such an event by a poll.
+  await page.context().close();
+});

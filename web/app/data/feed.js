@@ -3,6 +3,9 @@
 // Law: every event, gap, hole and change upstream becomes a row in its place.
 
 import { connect } from "../../fanlight.js";
+import { holeWord } from "../broker/words.js";
+import { duration } from "../page/format.js";
+import { rowOf } from "./event.js";
 
 /** Events of the past that a page begins with, if the broker holds that many. */
 const PAST_EVENTS = 20_000;
@@ -82,17 +85,7 @@ export class Feed {
 
   /** @param {Record<string, any>} event */
   #event(event) {
-    const data = event.raw ?? event.data;
-    this.#store.push({
-      kind: "event",
-      id: event.id,
-      name: String(event.name),
-      data: typeof data === "string" ? data : data === undefined || data === null ? "" : JSON.stringify(data),
-      device: typeof event.coreid === "string" ? event.coreid : "",
-      published: Date.parse(event.published_at),
-      received: this.#isLive(event.id) ? Date.now() : NaN,
-      event,
-    });
+    this.#store.push(rowOf(event, this.#isLive(event.id) ? Date.now() : NaN));
   }
 
   /**
@@ -146,14 +139,7 @@ function gapText(gap) {
 
 /** @param {Record<string, any>} hole */
 function holeText(hole) {
-  const seconds = Math.max(0, (Date.parse(hole.until) - Date.parse(hole.since)) / 1000);
-  /** @type {Record<string, string>} */
-  const why = {
-    ended: "the cloud ended the stream",
-    reset: "the connection to the cloud broke",
-    stalled: "the cloud fell silent",
-    startup: "the first attempts failed",
-  };
-  return `no connection to the cloud for ${seconds.toFixed(1)} s (${why[hole.reason] ?? hole.reason}): ` +
+  const lasted = Math.max(0, Date.parse(hole.until) - Date.parse(hole.since));
+  return `no connection to the cloud for ${duration(lasted)} (${holeWord(hole.reason)}): ` +
     "what devices published then is lost";
 }

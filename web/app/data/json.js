@@ -29,6 +29,19 @@ function parse(text) {
 }
 
 /**
+ * A value as JSON. What JSON can be read from can still be nested too deep to be written.
+ * @param {unknown} value
+ * @param {number} [indent]
+ */
+export function written(value, indent) {
+  try {
+    return JSON.stringify(value, null, indent);
+  } catch {
+    return "(nested too deep to be written out)";
+  }
+}
+
+/**
  * The value at a path such as `t` or `loc.lat` or `list.0`; the empty path is the whole.
  * @param {any} value
  * @param {string[]} path

@@ -3,6 +3,7 @@
 //
 // Law: so many a frame, whatever came meanwhile; nothing is taken in twice.
 
+import { rowOf } from "../data/event.js";
 import { Fleet } from "./fleet.js";
 
 /** Rows taken in at one step. */
@@ -60,10 +61,10 @@ export class Hearing {
       /** @type {Record<string, any>[]} */
       const events = await answer.json();
       // Taken from the end, a few at a time.
-      this.#seeds = events.reverse().map((event) => ({
-        device: String(event.coreid ?? ""), name: String(event.name), data: asText(event.data),
-        at: this.#pastTime(Date.parse(event.published_at)),
-      }));
+      this.#seeds = events.reverse().map((event) => {
+        const { device, name, data, published } = rowOf(event, NaN);
+        return { device, name, data, at: this.#pastTime(published) };
+      });
     } catch (error) {
       this.seedError = error instanceof Error ? error.message : String(error);
     }
@@ -129,7 +130,3 @@ export class Hearing {
     return Math.abs(off) >= SKEW_MIN_MS ? off : 0;
   }
 }
-
-/** @param {unknown} data */
-const asText = (data) =>
-  (typeof data === "string" ? data : data === undefined || data === null ? "" : JSON.stringify(data));

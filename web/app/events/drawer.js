@@ -4,7 +4,7 @@ import { link } from "../page/address.js";
 import { copies, h } from "../page/dom.js";
 import { quoted } from "./filter.js";
 import { ago, bytes, count, dateTime, duration } from "../page/format.js";
-import { asNumber, json, pathText } from "../data/json.js";
+import { asNumber, json, pathText, written } from "../data/json.js";
 import { shell } from "../page/quote.js";
 import { plotLink } from "../plots/series.js";
 import { tryLink } from "../try/subscription.js";
@@ -17,8 +17,10 @@ const SHOWN_CHARS_MAX = 100_000;
 const DUMP_BYTES_MAX = 4_096;
 /** Values of a tree that are shown. */
 const TREE_VALUES_MAX = 2_000;
+/** Depth of a tree that is shown. */
+const TREE_DEPTH_MAX = 40;
 /** What a browser draws without running anything. */
-const IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+$/;
+const IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,([A-Za-z0-9+/=\s]+)$/;
 
 const encoder = new TextEncoder();
 
@@ -41,6 +43,11 @@ export class Drawer {
     return !this.element.hidden;
   }
 
+  /** Position of the row that is shown, or "". */
+  get id() {
+    return this.#row?.id ?? "";
+  }
+
   /** @param {Row | null} row null closes it */
   show(row) {
     this.#row = row;
@@ -61,7 +68,7 @@ export class Drawer {
       h("p", null, row.data),
       this.#facts([["Position", row.id], ["Received", dateTime(row.received)]]),
       h("h3", null, "As the broker said it"),
-      h("pre", { class: "payload", tabindex: 0 }, JSON.stringify(row.event, null, 2)),
+      h("pre", { class: "payload", tabindex: 0 }, written(row.event, 2)),
     ];
   }
 
@@ -70,7 +77,6 @@ export class Drawer {
     const size = encoder.encode(row.data).length;
     const delay = row.received - row.published;
     const base = new URL("./", location.href).href;
-    const whole = JSON.stringify(row.event);
     const only = (/** @type {string} */ field, /** @type {string} */ value) =>
       h("a", { href: link("events", { q: `${field}:${quoted(value)}` }) }, `only this ${field}`);
     return [
@@ -84,7 +90,7 @@ export class Drawer {
       ]),
       h("div", { class: "wrap" },
         copies(h("button", { type: "button" }, "Copy data"), () => row.data),
-        copies(h("button", { type: "button" }, "Copy JSON"), () => whole),
+        copies(h("button", { type: "button" }, "Copy JSON"), () => written(row.event)),
         copies(h("button", { type: "button" }, "Copy as curl"), () => curl(base, row)),
         copies(h("button", { type: "button" }, "Copy link"), () => `${base}${link("events", { id: row.id })}`),
         h("a", { class: "button", href: tryLink({ position: row.id, run: true }) }, "Replay from here")),
@@ -107,7 +113,7 @@ export class Drawer {
       raw: ["Raw", () => plain(row.data)],
       bytes: ["Bytes", () => dump(row.data)],
     };
-    if (IMAGE.test(row.data)) forms.image = ["Image", () => h("img", { class: "payload-image", src: row.data, alt: `Image sent by ${row.device || "the device"}` })];
+    if (isImage(row.data)) forms.image = ["Image", () => h("img", { class: "payload-image", src: row.data, alt: `Image sent by ${row.device || "the device"}` })];
     const room = h("div");
     const choose = (/** @type {string} */ name) => {
       this.#form = name;
@@ -122,15 +128,30 @@ export class Drawer {
   }
 }
 
+/** The position before one, to continue after; "" if it is none. @param {string} id */
+export function before(id) {
+  const [, epoch, seq] = /^(.*)-(\d+)$/s.exec(id) ?? [];
+  return seq === undefined ? "" : `${epoch}-${BigInt(seq) - 1n}`;
+}
+
+/** @param {string} text */
+function isImage(text) {
+  const packed = IMAGE.exec(text);
+  try {
+    return packed !== null && atob(packed[1]) !== "";
+  } catch {
+    // It only looks like one.
+    return false;
+  }
+}
+
 /**
  * The command that gets this event again.
  * @param {string} base
  * @param {Row} row
  */
 function curl(base, row) {
-  const at = row.id.lastIndexOf("-");
-  const before = `${row.id.slice(0, at)}-${BigInt(row.id.slice(at + 1)) - 1n}`;
-  const query = new URLSearchParams({ after: before, name: row.name, limit: "1", timeout: "0" });
+  const query = new URLSearchParams({ after: before(row.id), name: row.name, limit: "1", timeout: "0" });
   return `curl ${shell(`${base}poll?${query}`)}`;
 }
 
@@ -167,13 +188,19 @@ function tree(row, value) {
   /** @type {(value: any, path: string[]) => import("../page/dom.js").Child[]} */
   const visit = (value, path) => {
     left -= 1;
-    if (left < 0) return ["…"];
     if (value !== null && typeof value === "object") {
-      const entries = Object.entries(value);
+      const entries = path.length < TREE_DEPTH_MAX ? Object.entries(value) : [];
       const [open, close] = Array.isArray(value) ? "[]" : "{}";
-      if (entries.length === 0) return [open + close];
-      return [open, h("ul", null, ...entries.map(([key, inner]) =>
-        h("li", null, Array.isArray(value) ? null : h("span", { class: "key" }, `${key}: `), ...visit(inner, [...path, key])))), close];
+      if (entries.length === 0) return [path.length < TREE_DEPTH_MAX ? open + close : `${open}…${close}`];
+      const items = [];
+      for (const [key, inner] of entries) {
+        if (left <= 0) {
+          items.push(h("li", null, "…"));
+          break;
+        }
+        items.push(h("li", null, Array.isArray(value) ? null : h("span", { class: "key" }, `${key}: `), ...visit(inner, [...path, key])));
+      }
+      return [open, h("ul", null, ...items), close];
     }
     const number = asNumber(value);
     const text = typeof value === "string" ? JSON.stringify(value) : String(value);

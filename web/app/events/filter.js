@@ -11,7 +11,7 @@
 //
 // Law: any text is a filter. What cannot be understood is said, and taken for a plain word.
 
-import { asNumber, at, json, pathOf } from "../data/json.js";
+import { asNumber, at, json, pathOf, written } from "../data/json.js";
 
 /** @typedef {import("../data/store.js").Row} Row */
 /** @typedef {(row: Row) => boolean} Test */
@@ -107,7 +107,7 @@ function compare(dotted, operator, value, problems) {
   const equals = (row) => {
     const there = found(row);
     if (number !== undefined && asNumber(there) === number) return true;
-    const said = typeof there === "object" && there !== null ? JSON.stringify(there) : String(there);
+    const said = typeof there === "object" && there !== null ? written(there) : String(there);
     return there !== undefined && said.toLowerCase() === text;
   };
   if (operator === "=") return (row) => row.kind === "event" && equals(row);

@@ -3,7 +3,8 @@
 
 import * as address from "../page/address.js";
 import { h, setText } from "../page/dom.js";
-import { Drawer } from "./drawer.js";
+import { rowOf } from "../data/event.js";
+import { before, Drawer } from "./drawer.js";
 import { parse } from "./filter.js";
 import { count, duration, line, time } from "../page/format.js";
 import { List } from "./list.js";
@@ -26,6 +27,8 @@ export function events({ store, feed, status, announce, ...rest }) {
   let isShown = false;
   let isApplied = false;
   let frame = 0;
+  /** Id of the event that a link asked for last, until another is shown. */
+  let wanted = "";
 
   const field = h("input", {
     type: "search", id: "filter", class: "filter-field", autocomplete: "off", spellcheck: "false", autocapitalize: "off",
@@ -150,6 +153,7 @@ export function events({ store, feed, status, announce, ...rest }) {
   /** @param {number} n @param {boolean} opens */
   function chosen(n, opens) {
     const row = store.at(n);
+    wanted = "";
     if (!row) {
       drawer.show(null);
       address.amend({ id: null });
@@ -166,21 +170,23 @@ export function events({ store, feed, status, announce, ...rest }) {
 
   /** Shows the event a link leads to: the broker is asked, since the page may not hold it. @param {string} id */
   async function openLinked(id) {
-    const at = id.lastIndexOf("-");
+    wanted = id;
+    let problem = "The event this link leads to is no longer in the broker's memory.";
+    /** @type {any} */
+    let event;
     try {
-      const after = `${id.slice(0, at)}-${BigInt(id.slice(at + 1)) - 1n}`;
-      const answer = await fetch(`poll?${new URLSearchParams({ after, limit: "1", timeout: "0" })}`);
-      const { events: found } = await answer.json();
-      const event = found.find((/** @type {any} */ one) => one.id === id && !one.fanlight);
-      if (!event) throw new Error("not held");
-      const data = event.raw ?? event.data;
-      drawer.show({
-        n: -1, kind: "event", id, name: event.name, data: typeof data === "string" ? data : JSON.stringify(data ?? ""),
-        device: event.coreid ?? "", published: Date.parse(event.published_at), received: NaN, event,
-      });
+      const after = before(id);
+      const answer = after && await fetch(`poll?${new URLSearchParams({ after, limit: "1", timeout: "0" })}`, { cache: "no-store" });
+      if (answer) event = (await answer.json()).events.find((/** @type {any} */ one) => one.id === id && !one.fanlight);
     } catch {
-      announce("The event this link leads to is no longer in the broker's memory.");
-      setText(problems, "The event this link leads to is no longer in the broker's memory.");
+      problem = "The event this link leads to could not be read from the broker.";
+    }
+    // Meanwhile the reader may have gone on.
+    if (wanted !== id) return;
+    if (event) drawer.show({ n: -1, ...rowOf(event, NaN) });
+    else {
+      announce(problem);
+      setText(problems, problem);
     }
   }
 
@@ -193,8 +199,9 @@ export function events({ store, feed, status, announce, ...rest }) {
         field.value = q;
         apply();
       }
-      const id = params.get("id");
-      if (id && !drawer.isOpen) openLinked(id);
+      const id = params.get("id") ?? "";
+      if (id && id !== drawer.id) openLinked(id);
+      else if (!id && drawer.isOpen) closeDrawer();
       update();
       sayHeld();
     },
