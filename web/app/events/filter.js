@@ -9,7 +9,7 @@
 //     is:gap               a kind of row
 //     "door open"          one word
 //
-// Law: any text is a filter. What cannot be understood is said, and taken for a plain word.
+// Law: any text is a filter. What cannot be understood is said, and hides nothing.
 
 import { asNumber, at, json, pathOf, written } from "../data/json.js";
 
@@ -27,10 +27,12 @@ const WORDS_MAX = 50;
 export function parse(text) {
   /** @type {string[]} */
   const problems = [];
-  const words = split(text).slice(0, WORDS_MAX);
-  const tests = words.map((word) => {
+  const words = split(text);
+  if (words.length > WORDS_MAX) problems.push(`only the first ${WORDS_MAX} words count`);
+  const tests = words.slice(0, WORDS_MAX).flatMap((word) => {
     const isNot = word.length > 1 && word.startsWith("-");
     const test = one(isNot ? word.slice(1) : word, problems);
+    if (!test) return [];
     return isNot ? (/** @type {Row} */ row) => !test(row) : test;
   });
   if (tests.length === 0) return { test: null, problems };
@@ -59,7 +61,7 @@ const unquoted = (text) => text.replace(/"((?:\\.|[^"\\])*)"?/g, (_, inner) => i
 /**
  * @param {string} word
  * @param {string[]} problems
- * @returns {Test}
+ * @returns {Test | null} null if it says nothing
  */
 function one(word, problems) {
   const field = /^(name|device|is|data)(:)(.*)$/s.exec(word);
@@ -71,10 +73,11 @@ function one(word, problems) {
     case "is":
       if (KINDS.includes(value)) return (row) => row.kind === value;
       problems.push(`is:${value}: there are only ${KINDS.join(", ")}`);
-      return () => true;
+      return null;
     default:
   }
-  const compared = /^data((?:\.(?:"(?:\\.|[^"\\])*"|[^<>=!"])+)*)(>=|<=|!=|>|<|=)(.*)$/s.exec(word);
+  // Each dot begins a part, and none is within one: else there were too many ways to read it.
+  const compared = /^data((?:\.(?:"(?:\\.|[^"\\])*"|[^<>=!".])*)*)(>=|<=|!=|>|<|=)(.*)$/s.exec(word);
   if (compared) return compare(compared[1], compared[2], unquoted(compared[3]), problems);
   const has = /^data\.(.+)$/s.exec(word);
   if (has) {
@@ -95,7 +98,7 @@ function one(word, problems) {
  * @param {string} operator
  * @param {string} value
  * @param {string[]} problems
- * @returns {Test}
+ * @returns {Test | null}
  */
 function compare(dotted, operator, value, problems) {
   const path = dotted ? pathOf(unquoted(dotted.slice(1))) : [];
@@ -114,7 +117,7 @@ function compare(dotted, operator, value, problems) {
   if (operator === "!=") return (row) => row.kind === "event" && found(row) !== undefined && !equals(row);
   if (number === undefined) {
     problems.push(`data${dotted}${operator}${value}: ${value === "" ? "a number is missing" : `${value} is no number`}`);
-    return () => true;
+    return null;
   }
   return (row) => {
     const there = row.kind === "event" ? asNumber(found(row)) : undefined;
