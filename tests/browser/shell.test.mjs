@@ -1,6 +1,7 @@
 // The frame of the page: its address, its links, and what lies around the views.
 
 import assert from "node:assert/strict";
+import { createServer, request } from "node:http";
 import { after, before, test } from "node:test";
 
 import { Broker } from "./support/broker.mjs";
@@ -69,6 +70,74 @@ test("a link to an event shows that event, whatever was shown before", async () 
   await page.context().close();
 });
 
+test("under a path of a proxy nothing outside of it is asked for, and what can be copied has it", async () => {
+  const quiet = new Broker(["serve", "--upstream-source=sse", "--upstream-url=http://127.0.0.1:9/none"]);
+  await quiet.start();
+  /** @type {string[]} */
+  const outside = [];
+  const under = "/fan/light/";
+  const proxy = createServer((asked, answer) => {
+    const { method, headers, url = "" } = asked;
+    if (!url.startsWith(under)) {
+      outside.push(url);
+      answer.writeHead(404).end();
+      return;
+    }
+    const passed = request({ host: "127.0.0.1", port: quiet.port, method, headers, path: url.slice(under.length - 1), agent: false });
+    passed.on("response", (from) => from.pipe(answer.writeHead(from.statusCode ?? 0, from.headers)));
+    passed.on("error", () => answer.destroy());
+    answer.on("close", () => passed.destroy());
+    asked.pipe(passed);
+  });
+  await new Promise((listens) => proxy.listen(0, "127.0.0.1", () => listens(undefined)));
+  const { port } = /** @type {import("node:net").AddressInfo} */ (proxy.address());
+  const { page, watch } = await openPage(browser);
+  try {
+    const base = `http://127.0.0.1:${port}${under}`;
+    await page.goto(base);
+    await page.locator("#stream-chip", { hasText: "receiving" }).waitFor();
+    await page.getByText(`curl -N ${base}events`).waitFor();
+    for (const view of ["plots", "devices", "upstream", "subscribers", "try"]) {
+      await page.locator(`#nav-${view}`).click();
+      await page.locator(`#nav-${view}[aria-current]`).waitFor();
+    }
+    await page.getByText(`${base}events`).first().waitFor();
+    assert.ok(page.url().startsWith(`${base}#/try`));
+    assert.deepEqual(outside, []);
+    watch.clean();
+  } finally {
+    await page.close();
+    proxy.closeAllConnections();
+    proxy.close();
+    await quiet.stop();
+  }
+});
+
+test("the address follows a key held down, without a change for each", async () => {
+  for (let i = 0; i < 150; i += 1) upstream.push("held", String(i));
+  const { page, watch } = await open("#/events?q=name:held");
+  await page.locator(".shown-count", { hasText: /^150 of/ }).waitFor();
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  const changes = await page.evaluate(async () => {
+    const replace = history.replaceState.bind(history);
+    let changes = 0;
+    history.replaceState = (...all) => {
+      changes += 1;
+      replace(...all);
+    };
+    const press = () => document.querySelector(".list")?.dispatchEvent(new KeyboardEvent("keydown", { key: "j", bubbles: true }));
+    for (let i = 0; i < 120; i += 1) press();
+    return changes;
+  });
+  assert.ok(changes <= 1, String(changes));
+  const id = await page.locator(".drawer-facts").evaluate((facts) => /[0-9a-z]{8}-\d+/.exec(facts.textContent ?? "")?.[0]);
+  await eventually("the address has the last one", () => page.url().endsWith(`id=${id}`));
+  watch.clean();
+  await page.context().close();
+});
+
+// Last: every page that leads from then on complains of what it cannot pass on.
 test("data nested deeply, and long lists, are shown as far as that goes", async () => {
   const { page, watch } = await open("#/events?q=name:odd/*");
   const deep = 50_000;

@@ -1,6 +1,6 @@
 // The details of one row: what it says, every number in it, and what can be done with it.
 
-import { link } from "../page/address.js";
+import { base, link } from "../page/address.js";
 import { copies, h } from "../page/dom.js";
 import { quoted } from "./filter.js";
 import { ago, bytes, count, dateTime, duration } from "../page/format.js";
@@ -76,7 +76,6 @@ export class Drawer {
   #event(row) {
     const size = encoder.encode(row.data).length;
     const delay = row.received - row.published;
-    const base = new URL("./", location.href).href;
     const only = (/** @type {string} */ field, /** @type {string} */ value) =>
       h("a", { href: link("events", { q: `${field}:${quoted(value)}` }) }, `only this ${field}`);
     return [
@@ -91,8 +90,8 @@ export class Drawer {
       h("div", { class: "wrap" },
         copies(h("button", { type: "button" }, "Copy data"), () => row.data),
         copies(h("button", { type: "button" }, "Copy JSON"), () => written(row.event)),
-        copies(h("button", { type: "button" }, "Copy as curl"), () => curl(base, row)),
-        copies(h("button", { type: "button" }, "Copy link"), () => `${base}${link("events", { id: row.id })}`),
+        copies(h("button", { type: "button" }, "Copy as curl"), () => curl(row)),
+        copies(h("button", { type: "button" }, "Copy link"), () => `${base()}${link("events", { id: row.id })}`),
         h("a", { class: "button", href: tryLink({ position: row.id, run: true }) }, "Replay from here")),
       ...this.#data(row),
     ];
@@ -147,12 +146,11 @@ function isImage(text) {
 
 /**
  * The command that gets this event again.
- * @param {string} base
  * @param {Row} row
  */
-function curl(base, row) {
+function curl(row) {
   const query = new URLSearchParams({ after: before(row.id), name: row.name, limit: "1", timeout: "0" });
-  return `curl ${shell(`${base}poll?${query}`)}`;
+  return `curl ${shell(`${base()}poll?${query}`)}`;
 }
 
 /** @param {string} text */

@@ -2,8 +2,10 @@
 //
 // Law: it says only what the broker and the page's own stream say; nothing is promised.
 
+import { base } from "../page/address.js";
 import { copies, h, setText } from "../page/dom.js";
 import { duration } from "../page/format.js";
+import { shell } from "../page/quote.js";
 import { sourceWord, stateMeaning } from "../broker/words.js";
 
 /** @typedef {{tone: string, title: string, text: string}} Step */
@@ -20,7 +22,6 @@ const SIGN_WORDS = { good: "done", warn: "under way", bad: "in trouble", none: "
  */
 export function welcome(context) {
   const { status, feed } = context;
-  const origin = location.origin;
   const steps = [step(), step(), step()];
   const todoTitle = h("h2");
   const todo = h("p");
@@ -36,8 +37,8 @@ export function welcome(context) {
     h("div", { class: "card welcome-todo" }, todoTitle, todo, detail, next, h("p", null, why)),
     h("div", { class: "card" }, h("h2", null, "To try"),
       h("dl", { class: "welcome-commands" },
-        command("Read the same stream in a shell", `curl -N ${origin}/events`),
-        command("What the broker knows of itself", `curl ${origin}/status`),
+        command("Read the same stream in a shell", `curl -N ${shell(`${base()}events`)}`),
+        command("What the broker knows of itself", `curl ${shell(`${base()}status`)}`),
         publish,
         demo)));
 

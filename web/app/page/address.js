@@ -2,11 +2,23 @@
 //
 // Law: whoever changes what is shown changes the address, and nothing else remembers it.
 
+/** Time between two changes of the address: Safari refuses more than 100 in 30 s. */
+const INTERVAL_MS = 350;
+
 /** @typedef {{view: string, params: URLSearchParams}} Place */
+
+/** What the address becomes in a moment, if it is still the one it was. @type {{from: string, to: string} | null} */
+let waiting = null;
+/** @type {ReturnType<typeof setTimeout> | 0} */
+let timer = 0;
+
+/** The address the broker is served under, with a slash at its end. */
+export const base = () => new URL("./", location.href).href;
 
 /** @returns {Place} where the page is */
 export function read() {
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  const hash = waiting?.from === location.hash ? waiting.to : location.hash;
+  const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   return { view: path || "events", params: new URLSearchParams(query) };
 }
 
@@ -31,7 +43,25 @@ export function amend(changes) {
     if (value === null || value === "") params.delete(name);
     else params.set(name, value);
   }
-  history.replaceState(null, "", link(view, params));
+  replace(link(view, params));
+}
+
+/**
+ * Puts a place in the stead of the present one, without a step in the history.
+ * @param {string} to as `link` makes it
+ */
+export function replace(to) {
+  waiting = { from: location.hash, to };
+  if (!timer) write();
+}
+
+function write() {
+  timer = 0;
+  if (waiting?.from === location.hash) {
+    history.replaceState(null, "", waiting.to);
+    timer = setTimeout(write, INTERVAL_MS);
+  }
+  waiting = null;
 }
 
 /**

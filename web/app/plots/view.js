@@ -130,7 +130,7 @@ export function plots({ store, feed, status, announce }) {
       params.set("from", String(Math.round(zoom.from)));
       params.set("to", String(Math.round(zoom.to)));
     }
-    history.replaceState(null, "", address.link("plots", params));
+    address.replace(address.link("plots", params));
   }
 
   /** @param {URLSearchParams} params */

@@ -1,6 +1,7 @@
 // A subscription, put together, written as programs and run in place. The address holds it:
 // `#/try?transport=ndjson&prefix=greenhouse%2F&start=since&since=5m`; with `run=1` it starts.
 
+import { base as baseAddress, replace } from "../page/address.js";
 import { copies, h, setText } from "../page/dom.js";
 import { publishing } from "./publish.js";
 import { run } from "./run.js";
@@ -27,6 +28,8 @@ const FORMATS = [["message", "message"], ["particle", "particle"]];
 export function tryIt(context) {
   const { announce } = context;
   const base = new URL(".", location.href.replace(/[?#].*$/s, "")).href;
+export function tryIt({ announce }) {
+  const base = baseAddress();
   /** @type {(() => void) | null} */
   let stops = null;
   let language = "curl";
@@ -101,7 +104,7 @@ export function tryIt(context) {
     }).split(/\?(.*)/s)[1] ?? "");
     const changed = url(base, subscription);
     subscription = subscriptionOf(params);
-    history.replaceState(null, "", tryLink(subscription));
+    replace(tryLink(subscription));
     if (stops && url(base, subscription) !== changed) stop("Stopped, since the subscription changed.");
     write();
   }
@@ -196,7 +199,7 @@ export function tryIt(context) {
       if (stops) stop("Stopped.");
       fill();
       write();
-      history.replaceState(null, "", tryLink(subscription));
+      replace(tryLink(subscription));
       if (params.get("run") === "1") {
         start();
         announce("Started");
