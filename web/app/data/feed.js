@@ -109,12 +109,14 @@ export class Feed {
 
   /** @param {string} id */
   #isLive(id) {
+    // The state that comes with a hello has no place: it says nothing of how far the past is.
+    if (id === "") return false;
     const at = id.lastIndexOf("-");
     const seq = Number(id.slice(at + 1));
     if (id.slice(0, at) !== this.#epoch) {
       // A broker that started since: all it has is new.
       this.isCaughtUp = true;
-      return this.#epoch !== "" && id !== "";
+      return this.#epoch !== "";
     }
     if (seq >= this.#liveFrom - 1) this.isCaughtUp = true;
     return seq >= this.#liveFrom;
