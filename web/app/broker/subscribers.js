@@ -4,7 +4,7 @@
 
 import { card, facts, table } from "../page/card.js";
 import { h, setText } from "../page/dom.js";
-import { bytes, count, dateTime, duration, rate, time } from "../page/format.js";
+import { bytes, count, dateTime, duration, rate, second } from "../page/format.js";
 import { meter } from "../page/meter.js";
 import { rateOf } from "../data/status.js";
 import { Samples, trend } from "./trend.js";
@@ -120,8 +120,7 @@ export function subscribers(context) {
       way.course.draw(course, `from ${count(course[0])} to ${count(number)}, ` +
         `at least ${count(Math.min(...course))}, at most ${count(Math.max(...course))}`);
     }
-    const start = time(samples.times[0]).replace(/[.,]\d+$/, "");
-    setText(since, `The trend is since ${start}, when you first looked here; each is scaled to its own highest.`);
+    setText(since, `The trend is since ${second(samples.times[0])}, when you first looked here; each is scaled to its own highest.`);
   }
 
   /** @param {any} limits */

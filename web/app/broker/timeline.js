@@ -222,7 +222,7 @@ function ticks(from, length, width) {
   const fits = STEPS_S.find((seconds) => (seconds * 1_000 / length) * width >= TICK_WIDTH_MIN);
   const step = 1_000 * (fits ?? STEPS_S[STEPS_S.length - 1]);
   const day = /** @type {const} */ ({ month: "short", day: "numeric" });
-  const minute = /** @type {const} */ ({ hour: "2-digit", minute: "2-digit", hour12: false });
+  const minute = /** @type {const} */ ({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const clock = new Intl.DateTimeFormat(undefined, step < 60_000 ? { ...minute, second: "2-digit" }
     : step >= DAY_MS ? day : length > DAY_MS ? { ...day, ...minute } : minute);
   // Round by the reader's clock, not by Greenwich's.

@@ -5,7 +5,7 @@
 import * as address from "../page/address.js";
 import { card, facts, table } from "../page/card.js";
 import { h, setText } from "../page/dom.js";
-import { ago, bytes, count, dateTime, duration } from "../page/format.js";
+import { ago, bytes, count, dateTime, duration, percent } from "../page/format.js";
 import { meter } from "../page/meter.js";
 import { rateOf } from "../data/status.js";
 import { OPEN_HOLE, RANGES, Timeline } from "./timeline.js";
@@ -178,14 +178,15 @@ export function upstream(context) {
   function drawTables(answer) {
     const { spans, lost } = past(answer);
     const last = spans.at(-1);
-    const key = [answer.ring.epoch, spans.length, last?.since, lost.length, lost.at(-1)?.until, whole.size].join();
+    // The one that is open is told apart: it lasts on.
+    const over = lost.filter(({ reason }) => reason !== OPEN_HOLE);
+    const key = [answer.ring.epoch, spans.length, last?.since, over.length, over.at(-1)?.until, whole.size].join();
     if (key !== tablesKey) {
       tablesKey = key;
       fill(changes, spans.map(({ state, since, until, detail: why }) => {
         const one = h("span", { class: "chip", "data-tone": stateMeaning(state).tone }, state);
         return [one, dateTime(since), duration(until - since), why];
       }));
-      const over = lost.filter(({ reason }) => reason !== OPEN_HOLE);
       fill(holes, over.map(({ reason, since, until }) =>
         [dateTime(since), dateTime(until), duration(until - since), holeWord(reason)]));
     }
@@ -198,7 +199,7 @@ export function upstream(context) {
     const { holes: number, hole_seconds: seconds } = answer.upstream;
     setText(holesSum, number === 0 ? "None since the broker's start."
       : `${count(number)} since the broker's start, ${duration(seconds * 1000)} together: ` +
-        `${((100 * seconds) / Math.max(1, answer.uptime_seconds)).toPrecision(2)} % of the time.`);
+        `${percent(Math.min(1, seconds / Math.max(1, answer.uptime_seconds)))} of the time.`);
   }
 
   /**

@@ -22,6 +22,7 @@ export class Status {
   report = { now: null, before: null, at: 0, seconds: 0, error: "" };
   /** @type {Set<(report: Report) => void>} */
   #listeners = new Set();
+  /** @type {ReturnType<typeof setTimeout> | 0} */
   #timer = 0;
   #asking = false;
 
@@ -51,6 +52,7 @@ export class Status {
     try {
       const answer = await fetch("status", { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
       const body = await answer.json();
+      if (answer.ok && !body?.upstream) throw new SyntaxError();
       if (!answer.ok) throw new Error(body.error_description ?? `the broker answered ${answer.status}`);
       const at = Date.now();
       const { now: before, at: then } = this.report;
@@ -63,8 +65,8 @@ export class Status {
       this.report = { ...this.report, error: reason };
     }
     this.#asking = false;
-    for (const listener of this.#listeners) listener(this.report);
     this.#timer = setTimeout(() => this.ask(), document.hidden ? INTERVAL_HIDDEN_MS : INTERVAL_MS);
+    for (const listener of this.#listeners) listener(this.report);
   }
 }
 
@@ -74,7 +76,8 @@ export class Status {
  * @param {(status: any) => number} counter
  */
 export function rateOf({ now, before, seconds }, counter) {
-  // A counter that fell belongs to another process.
-  if (!now || !before || seconds <= 0 || now.uptime_seconds < before.uptime_seconds) return NaN;
+  if (!now || !before || seconds <= 0) return NaN;
+  // Another process counts from zero, and may have done so for longer than the one before.
+  if (now.uptime_seconds < before.uptime_seconds || now.ring.epoch !== before.ring.epoch) return NaN;
   return Math.max(0, counter(now) - counter(before)) / seconds;
 }

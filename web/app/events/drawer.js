@@ -82,7 +82,7 @@ export class Drawer {
       this.#facts([
         ["Device", row.device ? h("span", { class: "mono" }, row.device, " ") : "–", row.device && only("device", row.device)],
         ["Name", h("span", { class: "mono" }, row.name, " "), only("name", row.name)],
-        ["Published", `${dateTime(row.published)} (${ago(Date.now() - row.published)})`],
+        ["Published", Number.isFinite(row.published) ? `${dateTime(row.published)} (${ago(Date.now() - row.published)})` : "not said"],
         ["Delay", Number.isFinite(delay) ? `${duration(delay)} from the device's time to this page` : "not known: from the broker's memory"],
         ["Position", h("span", { class: "mono" }, row.id)],
         ["Size", `${count(size)} bytes of data`],

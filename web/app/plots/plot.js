@@ -192,7 +192,7 @@ export class Plot {
     this.#nameLeft(left);
     const count = summaries.reduce((sum, one) => sum + one.count, 0);
     const label = `${title(this.series.source)}: ${many(count, "value")} in ${many(summaries.length, "line")}, ` +
-      `${format.dateTime(from)} to ${format.time(to).slice(0, 8)}` +
+      `${format.dateTime(from)} to ${format.second(to)}` +
       `${breaks ? `, ${many(breaks, "break")}` : ""}. The table has the figures. Arrow keys move the cursor, plus and minus zoom.`;
     if (this.#chart.element.getAttribute("aria-label") !== label) this.#chart.element.setAttribute("aria-label", label);
   }

@@ -252,7 +252,7 @@ export function plots({ store, feed, status, announce }) {
     const oldest = store.at(store.first);
     older.hidden = !(shown.length > 0 && feed.hasOlder && oldest && from < timeOf(oldest));
     if (oldest) setText(held, `This page holds what came since ${format.dateTime(timeOf(oldest))}.`);
-    setText(span, `${format.dateTime(from)} – ${format.time(to).slice(0, 8)}${zoom ? ", zoomed" : ""}`);
+    setText(span, `${format.dateTime(from)} – ${format.second(to)}${zoom ? ", zoomed" : ""}`);
     picker.paint();
     describe(from, to);
   }
