@@ -27,8 +27,6 @@ const FORMATS = [["message", "message"], ["particle", "particle"]];
 /** @param {import("../main.js").Context} context @returns {import("../main.js").View} */
 export function tryIt(context) {
   const { announce } = context;
-  const base = new URL(".", location.href.replace(/[?#].*$/s, "")).href;
-export function tryIt({ announce }) {
   const base = baseAddress();
   /** @type {(() => void) | null} */
   let stops = null;
