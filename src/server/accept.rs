@@ -9,7 +9,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -43,7 +46,8 @@ use super::{
 /// Times and bounds of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Time in which a request's head must have arrived.
+    /// Time in which a request's head must have arrived, counted from the end of the answer
+    /// before it or from the connection's beginning.
     pub header_timeout: Duration,
     /// Bytes of a request's head, and of hyper's own write buffer.
     pub header_bytes_max: usize,
@@ -163,12 +167,12 @@ pub(super) async fn run(
                 // HTTP takes some 15 KiB for each connection. In a storm of them most are
                 // yet to say something, and until then they take next to nothing.
                 let Some(begun) = begins(io.get_ref(), &config, &ending).await else { return };
-                let config = Config { header_timeout: begun.time_left, ..config };
                 let handover = Arc::new(Handover::default());
                 let io = HandoverIo::new(io, begun.bytes, handover.clone());
                 let connection = Connection { peer, admission, handover };
                 // On the heap, and gone before what comes next.
-                let serving = Box::pin(serve(io, connection, router, config, &ending));
+                let serving =
+                    Box::pin(serve(io, connection, router, config, begun.deadline, &ending));
                 if let Some(left) = serving.await {
                     Box::pin(leave_http(left, place, exits, &ending)).await;
                 }
@@ -181,19 +185,18 @@ pub(super) async fn run(
 struct Begun {
     /// What was read of it: at least a byte.
     bytes: Bytes,
-    /// Time left for the rest of its head.
-    time_left: Duration,
+    /// When the rest of its head must have arrived.
+    deadline: Instant,
 }
 
 /// Reads what comes first. None if nothing comes in time, or ever.
 async fn begins(stream: &TcpStream, config: &Config, shutdown: &Shutdown) -> Option<Begun> {
-    let accepted = Instant::now();
+    let deadline = Instant::now() + config.header_timeout;
     let bytes = tokio::select! {
-        bytes = tokio::time::timeout(config.header_timeout, first_bytes(stream)) => bytes.ok()?.ok()?,
+        bytes = tokio::time::timeout_at(deadline, first_bytes(stream)) => bytes.ok()?.ok()?,
         () = shutdown.finishing() => return None,
     };
-    let time_left = config.header_timeout.saturating_sub(accepted.elapsed());
-    (!bytes.is_empty()).then_some(Begun { bytes, time_left })
+    (!bytes.is_empty()).then_some(Begun { bytes, deadline })
 }
 
 /// Reads, and does not ask whether there is something to read: tokio takes a socket that
@@ -219,17 +222,21 @@ struct Left {
     read_ahead: Bytes,
 }
 
-/// Serves HTTP until the connection ends, or a session leaves with it.
+/// Serves HTTP until the connection ends, or a session leaves with it. The first head must
+/// have arrived by `deadline`.
 async fn serve(
     io: HandoverIo<StallGuard<TcpStream>>,
     connection: Connection,
     router: Router,
     config: Config,
+    deadline: Instant,
     shutdown: &Shutdown,
 ) -> Option<Left> {
     let address = connection.peer.addr;
     let handover = connection.handover.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let is_heard = AtomicBool::new(false);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        is_heard.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(connection.clone());
         // On the heap, so that the connection can be taken apart.
         Box::pin(router.clone().call(request))
@@ -241,6 +248,7 @@ async fn serve(
         .serve_connection(TokioIo::new(io), service);
     let mut finishing = pin!(shutdown.finishing());
     let mut is_finishing = false;
+    let mut late = pin!(tokio::time::sleep_until(deadline));
     let ended = poll_fn(|context| {
         if !is_finishing && finishing.as_mut().poll(context).is_ready() {
             is_finishing = true;
@@ -248,14 +256,26 @@ async fn serve(
             Pin::new(&mut serving).graceful_shutdown();
         }
         match Pin::new(&mut serving).poll(context) {
-            Poll::Pending if handover.is_ready() => Poll::Ready(Ok(())),
-            poll => poll,
+            Poll::Pending if handover.is_ready() => Poll::Ready(Some(Ok(()))),
+            // hyper's own time began with the first byte, and counts anew for each head. Asked
+            // last: a head that came at once needs no timer.
+            Poll::Pending if !is_heard.load(Ordering::Relaxed) => {
+                late.as_mut().poll(context).map(|()| None)
+            }
+            poll => poll.map(Some),
         }
     })
     .await;
-    if let Err(error) = ended {
-        tracing::debug!(peer = %address, %error, "connection ended");
-        return None;
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            tracing::debug!(peer = %address, %error, "connection ended");
+            return None;
+        }
+        None => {
+            tracing::debug!(peer = %address, "connection ended: its first head came too late");
+            return None;
+        }
     }
     let offer = handover.take()?;
     let parts = serving.into_parts();
@@ -303,9 +323,11 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use tokio::io::AsyncWriteExt as _;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::telemetry::Telemetry;
 
     const CONFIG: Config = Config {
         header_timeout: Duration::from_secs(5),
@@ -335,7 +357,56 @@ mod tests {
         near.write_all(b"G").await.unwrap();
         let begun = begun.await.unwrap();
         assert_eq!(begun.bytes, "G");
-        assert!(begun.time_left <= CONFIG.header_timeout);
+        assert!(begun.deadline <= Instant::now() + CONFIG.header_timeout);
+    }
+
+    /// A connection that had used up its time when it said `first`.
+    async fn served_late(first: &'static str) -> (TcpStream, impl Future<Output = Option<Left>>) {
+        let (near, far) = pair().await;
+        let deadline = Instant::now();
+        let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
+        let handover = Arc::new(Handover::default());
+        let connection = Connection {
+            peer: peer.clone(),
+            admission: Admission::Admitted,
+            handover: handover.clone(),
+        };
+        let telemetry = Arc::new(Telemetry::new());
+        let io = StallGuard::new(far, peer, telemetry, CONFIG.write_stall);
+        let io = HandoverIo::new(io, first.into(), handover);
+        let router = Router::new().route("/", get(|| async { "answer" }));
+        let config = Config { header_timeout: Duration::from_secs(3600), ..CONFIG };
+        let serving =
+            async move { serve(io, connection, router, config, deadline, &Shutdown::new()).await };
+        (near, serving)
+    }
+
+    /// The time that the first byte took is not taken from later requests.
+    #[tokio::test]
+    async fn what_began_late_has_all_its_time_between_requests() {
+        const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let (mut near, serving) = served_late(REQUEST).await;
+        let asking = async {
+            for _ in 0..3 {
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"answer") {
+                    assert!(near.read_buf(&mut answer).await.unwrap() > 0, "still open");
+                }
+                near.write_all(REQUEST.as_bytes()).await.unwrap();
+            }
+            near
+        };
+        tokio::select! {
+            _ = serving => panic!("the connection was ended"),
+            _ = asking => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_head_has_no_more_time_than_was_left() {
+        let (near, serving) = served_late("GET / HTTP/1.1\r\nHos").await;
+        assert!(serving.await.is_none());
+        drop(near);
     }
 
     #[tokio::test]
