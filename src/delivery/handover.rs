@@ -97,8 +97,9 @@ impl Handover {
 
     fn flushed(&self) {
         let mut state = self.state();
-        // A flush before the head is made says nothing.
-        let is_made = |offer: &Offer| !offer.head.is_empty();
+        // An upgrade is offered before its head is made, and a flush before that says nothing.
+        // A body is asked after: nothing caught means that all of the head was sent.
+        let is_made = |offer: &Offer| offer.framing != Framing::WebSocket || !offer.head.is_empty();
         state.is_caught = state.offer.as_ref().is_some_and(is_made);
     }
 
@@ -388,6 +389,19 @@ mod tests {
         let mut taken = [0; 2];
         io.read_exact(&mut taken).await.unwrap();
         assert_eq!((&taken, io.into_parts().1), (b"ab", "cde".into()));
+    }
+
+    /// hyper sends at once what does not fit its buffer.
+    #[tokio::test]
+    async fn a_head_that_was_sent_before_the_offer_is_not_waited_for() {
+        let handover = Handover::default();
+        handover.offer(Offer::new(session(), Framing::Chunked));
+        handover.flushed();
+        assert!(handover.is_ready());
+        assert!(handover.take().unwrap().head.is_empty());
+        handover.offer_upgrade(session());
+        handover.flushed();
+        assert!(handover.take().is_none(), "its head is yet to be made");
     }
 
     #[tokio::test]
