@@ -34,7 +34,7 @@ use crate::{
 
 use self::{
     broker::Follow,
-    output::{Form, Output},
+    output::{Form, Output, Over},
     reader::Reader,
     show::Look,
     state::StateFile,
@@ -43,6 +43,8 @@ use super::{Failure, serve::Signals, settings};
 
 pub(super) use broker::{chain, is_loopback, quoted};
 
+/// For the last lines to be written after an interruption, where somebody reads them.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 const BROKER_URL: &str = "http://127.0.0.1:8080";
 /// Settings that count for `--cloud`: `config`, and these sections.
 const CLOUD_SECTIONS: [&str; 2] = ["upstream.", "state."];
@@ -157,10 +159,21 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
         let mut output = Output::start(form, !matches.get_flag("no-control"), limit, state)?;
         let position = matches.get_one("last-event-id").copied().or(kept);
         let followed = tokio::select! {
-            followed = follow(source, position, &mut output) => followed,
-            _ = signals.next() => Ok(()),
+            followed = follow(source, position, &mut output) => followed.map(Some),
+            _ = signals.next() => Ok(None),
         };
-        let written = output.finish().await;
+        let enough = async {
+            match followed {
+                // All of it is owed, however slowly it is read.
+                Ok(Some(Over::Limit)) => drop(signals.next().await),
+                // What nobody reads is not waited for.
+                _ => tokio::time::sleep(FLUSH_TIMEOUT).await,
+            }
+        };
+        let written = tokio::select! {
+            written = output.finish() => written,
+            () = enough => Ok(()),
+        };
         followed.and(written)
     });
     // A name look-up cannot be cancelled, and is not waited for.
@@ -178,17 +191,14 @@ async fn follow(
     source: Source,
     position: Option<Position>,
     output: &mut Output,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Over> {
     let clock = Clock::system();
     match source {
         Source::Broker(plan) => {
-            broker::follow(&plan, &mut Reader::new(position), output, &clock).await?;
+            broker::follow(&plan, &mut Reader::new(position), output, &clock).await
         }
-        Source::Cloud(config, filter) => {
-            cloud::follow(*config, filter, output, &clock).await?;
-        }
+        Source::Cloud(config, filter) => cloud::follow(*config, filter, output, &clock).await,
     }
-    Ok(())
 }
 
 fn plan(matches: &ArgMatches, url: Option<&Url>) -> Result<Follow, Failure> {

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::harness::{
     Process, Stub, broker, cloud, eventually, folder, get, publish, publish_many, quiet_cloud,
-    request, seeded, subscribers, within,
+    request, seeded, subscribers, until, within,
 };
 
 const RESTARTS: usize = 50;
@@ -363,6 +363,31 @@ async fn a_reader_that_leaves_is_an_end_like_any_other() {
         }
     };
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+/// What was asked for is owed to a reader that takes its time.
+#[tokio::test]
+async fn a_slow_reader_gets_all_up_to_the_limit() {
+    let cloud = cloud(simulator::Config::default()).await;
+    let broker = broker(&cloud, &[]).await;
+    let url = format!("http://{}", broker.addr());
+    // More than a pipe holds, and less than pipe and program hold together.
+    let large = "x".repeat(1 << 10);
+    for _ in 0..80 {
+        publish(&cloud, &broker, "large", &large).await;
+    }
+    let mut command = tail(&["--json", "--no-control", "--name=large", "--since=earliest", "-n80"]);
+    let mut child = command.arg(&url).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    // It has come, it has all, and has left.
+    until("all is sent", || (broker.telemetry().totals().deliveries >= 80).then_some(())).await;
+    subscribers(&broker, 0).await;
+    // Longer than it would wait for nobody.
+    let unread = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
+    assert!(unread.is_err(), "it ended with lines unread: {unread:?}");
+    let output = within("its end", child.wait_with_output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 80);
+    assert!(output.stdout.ends_with(b"\n"));
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@
 use std::{
     io::{self, IsTerminal as _, Write as _},
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -21,8 +20,6 @@ use super::{
 
 /// Each is what one read of the stream brought.
 const BATCHES_MAX: usize = 4;
-/// For the last batches to be written, where somebody reads them.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy)]
@@ -98,15 +95,12 @@ impl Output {
         if is_last { Err(Over::Limit) } else { Ok(()) }
     }
 
-    /// Ends the writer and says how it went. What nobody reads is not waited for.
+    /// Ends the writer once all is written, and says how it went. As long as nobody reads, it
+    /// does not complete.
     pub(super) async fn finish(self) -> anyhow::Result<()> {
         let Output { batches, done, events_left: _ } = self;
         drop(batches);
-        match tokio::time::timeout(FLUSH_TIMEOUT, done).await {
-            Ok(Ok(written)) => written,
-            Ok(Err(_)) => Err(anyhow!("the thread that writes has died")),
-            Err(_) => Ok(()),
-        }
+        done.await.unwrap_or_else(|_| Err(anyhow!("the thread that writes has died")))
     }
 }
 
