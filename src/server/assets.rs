@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use axum::{
-    extract::{Path as UrlPath, State},
+    extract::{Path as UrlPath, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
@@ -37,7 +37,11 @@ pub struct Config {
 
 /// `GET /`: the dashboard.
 pub(super) async fn index(State(app): State<App>, headers: HeaderMap) -> Result<Response, Error> {
-    file(&app.web, "index.html", &headers).await.ok_or(Error::Internal)
+    let found = file(&app.web, "index.html", &headers).await;
+    found.ok_or_else(|| {
+        tracing::error!(web_dir = ?app.web.dir, "cannot read index.html (setting server.web_dir)");
+        Error::Internal
+    })
 }
 
 /// `GET /fanlight.js`: the browser client.
@@ -52,10 +56,12 @@ pub(super) async fn client(
 /// `GET /app/…`: what the dashboard is made of.
 pub(super) async fn app_file(
     State(app): State<App>,
-    UrlPath(name): UrlPath<String>,
+    name: Result<UrlPath<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
+    // What is no text names no file.
+    let UrlPath(name) = name.map_err(|_| Error::not_found(&uri))?;
     let found = file(&app.web, &format!("app/{name}"), &headers).await;
     found.ok_or_else(|| Error::not_found(&uri))
 }

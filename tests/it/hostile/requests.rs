@@ -81,6 +81,8 @@ async fn odd_requests_are_answered_in_good_order() {
         ),
         ("GET //healthz HTTP/1.1", "", 404, "not_found"),
         ("GET /hea%00lthz HTTP/1.1", "", 404, "not_found"),
+        ("GET /app/a%00.js HTTP/1.1", "", 404, "not_found"),
+        ("GET /app/a%ff.js HTTP/1.1", "", 404, "not_found"),
         ("GET /../../etc/passwd HTTP/1.1", "", 404, "not_found"),
         ("CONNECT other.example:443 HTTP/1.1", "", 404, "nothing at other.example:443;"),
         ("OPTIONS * HTTP/1.1", "", 404, "not_found"),
