@@ -119,6 +119,7 @@ const TRANSPORTS = {
   ndjson: "NDJSON",
   websocket: "WebSocket",
   poll: "Long poll",
+  particle: "Particle routes",
 };
 
 /** @param {Record<string, string>} words */
