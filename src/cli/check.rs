@@ -3,6 +3,7 @@
 //!
 //! Law: without these two nothing is connected.
 
+mod directives;
 mod finding;
 mod judge;
 mod online;

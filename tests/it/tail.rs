@@ -123,11 +123,12 @@ async fn fifty_restarts_and_each_event_is_printed_once_or_declared() {
         if is_orderly || random.bool() {
             // Once this is printed, the subscriber is there.
             eventually("an event is printed", async || {
-                let number = publish();
+                let number = publish().to_string();
                 eventually("it is taken in", async || {
                     let last = get(addr, "/last", &[]).await.json();
                     (last[0]["data"].as_str() == Some(number.to_string().as_str())).then_some(())
                     (last[0]["data"].as_str() == Some(&*number.to_string())).then_some(())
+                    (last[0]["data"] == number.as_str()).then_some(())
                 })
                 .await;
                 let status = get(addr, "/status", &[]).await.json();
@@ -177,6 +178,8 @@ async fn fifty_restarts_and_each_event_is_printed_once_or_declared() {
     );
     tail.signal("INT");
     assert_eq!(tail.ended().await, Some(0));
+    let trace = tail.trace.join("\n");
+    assert!(trace.contains("connected again to") && !trace.contains("not where it was"), "{trace}");
 }
 
 /// Passes connections on to `addr`, and cuts each after so many bytes of the answer.

@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use super::directives::Directives;
+
 /// How it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
@@ -68,8 +70,14 @@ impl Finding {
         Finding { what, state, text, remedy, directives: Vec::new() }
     }
 
-    pub(super) fn with(mut self, directives: Vec<(&'static str, &'static str)>) -> Finding {
-        self.directives = directives;
+    pub(super) fn with(mut self, directives: &Directives) -> Finding {
+        self.directives = directives.to_vec();
+        self
+    }
+
+    /// With the lines of this program alone, if it is known.
+    pub(super) fn of_proxy(mut self, name: Option<&str>) -> Finding {
+        self.directives.retain(|(program, _)| name.is_none_or(|name| name == *program));
         self
     }
 
@@ -122,7 +130,9 @@ mod tests {
         let findings = [
             Finding::ok("dns", "a is b"),
             Finding::failed("token", "refused", "make another"),
-            Finding::warning("head", "changed", "pass it on").with(vec![("nginx", "x on;")]),
+            Finding::warning("head", "changed", "pass it on")
+                .with(&[("nginx", "x on;"), ("Caddy", "x"), ("HAProxy", "x")])
+                .of_proxy(Some("nginx")),
         ];
         assert_eq!(
             report(&findings, false),

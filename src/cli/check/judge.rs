@@ -5,72 +5,15 @@
 
 use std::time::Duration;
 
-use super::{finding::Finding, watch::Watched};
+use super::{
+    directives::{BUFFERING, COMPRESSION, CUT, HEADERS, HOST, INSIDE, REACH, RESUME, UPGRADE},
+    finding::Finding,
+    watch::Watched,
+};
 
 /// What comes so much later through the proxy was held back: far above any network, far below
 /// what a buffer does.
 const LATE: Duration = Duration::from_secs(2);
-
-/// A name of a proxy and its line.
-type Directives = Vec<(&'static str, &'static str)>;
-
-const BUFFERING: [(&str, &str); 3] = [
-    ("nginx", "proxy_buffering off;   # and no proxy_ignore_headers X-Accel-Buffering"),
-    ("Caddy", "reverse_proxy … { flush_interval -1 }"),
-    ("HAProxy", "no option http-buffer-request; no compression for text/event-stream"),
-];
-const COMPRESSION: [(&str, &str); 3] = [
-    ("nginx", "gzip off;   # in the location of /events, or text/event-stream out of gzip_types"),
-    (
-        "Caddy",
-        "encode { match { header Content-Type text/html* } }   # whatever is no event stream",
-    ),
-    (
-        "HAProxy",
-        "compression type text/html text/css application/javascript   # no text/event-stream",
-    ),
-];
-const CUT: [(&str, &str); 3] = [
-    ("nginx", "proxy_read_timeout 90s;"),
-    (
-        "Caddy",
-        "reverse_proxy … { stream_timeout 0 }   # and no read or write timeout of the server",
-    ),
-    ("HAProxy", "timeout server 90s, timeout client 90s, timeout tunnel 90s"),
-];
-const HEADERS: [(&str, &str); 3] = [
-    ("nginx", "no proxy_hide_header, add_header or expires for it in this location"),
-    ("Caddy", "no header directive for it"),
-    ("HAProxy", "no http-response set-header or del-header for it"),
-];
-const UPGRADE: [(&str, &str); 3] = [
-    (
-        "nginx",
-        "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $fanlight_connection;",
-    ),
-    ("Caddy", "reverse_proxy passes upgrades by itself: no header_up for Upgrade or Connection"),
-    ("HAProxy", "timeout tunnel 90s, and no http-request del-header upgrade"),
-];
-const HOST: [(&str, &str); 3] = [
-    ("nginx", "proxy_set_header Host $http_host;"),
-    ("Caddy", "reverse_proxy … without header_up Host"),
-    ("HAProxy", "no http-request set-header Host"),
-];
-const RESUME: [(&str, &str); 3] = [
-    ("nginx", "proxy_pass_request_headers on;   # and no proxy_set_header Last-Event-ID"),
-    ("Caddy", "reverse_proxy … without header_up -Last-Event-ID"),
-    ("HAProxy", "no http-request del-header last-event-id"),
-];
-const INSIDE: [(&str, &str); 3] = [
-    ("nginx", "location ~ ^/(metrics|status|healthz|readyz)$ { deny all; }"),
-    ("Caddy", "@inside path /metrics /status /healthz /readyz, and respond @inside 404"),
-    ("HAProxy", "http-request deny if { path /metrics /status /healthz /readyz }"),
-];
-const REACH: [(&str, &str); 3] = [
-    ("nginx", "upstream fanlight { server 127.0.0.1:8080; }"),
-    ("Caddy", "reverse_proxy 127.0.0.1:8080"),
-    ("HAProxy", "server one 127.0.0.1:8080 check"),
-];
 
 /// How a WebSocket fared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,9 +56,8 @@ pub(super) struct Seen {
 pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
     let head = head(seen);
     let name = proxy(head);
-    let with = |all: &[(&'static str, &'static str)]| directives(all, name);
-    if let Some(finding) = unusable(head, &with) {
-        return vec![finding];
+    if let Some(finding) = unusable(head) {
+        return vec![finding.of_proxy(name)];
     }
     let mut findings = vec![Finding::ok(
         "answer",
@@ -125,17 +67,22 @@ pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
         },
     )];
     findings.extend(same_broker(seen));
-    findings.extend(headers(seen, &with));
+    findings.extend(headers(seen));
     findings.push(http(head));
-    findings.push(compression(seen, &with));
-    findings.push(hello(seen, &with));
-    findings.push(events(seen, &with));
-    findings.push(keepalives(seen, &with));
-    findings.push(cut(seen, &with));
-    findings.push(resume(seen, &with));
-    findings.extend(websocket(seen, &with));
-    findings.push(inside(seen, &with));
-    findings
+    findings.push(compression(seen));
+    findings.push(hello(seen));
+    // Of a stream that did not begin there is nothing further to say.
+    if seen.plain.hello.is_some() {
+        findings.push(events(seen));
+        findings.push(keepalives(seen));
+    }
+    if seen.plain.hello.is_some() || seen.plain.ended.is_some() {
+        findings.push(cut(seen));
+    }
+    findings.push(resume(seen));
+    findings.extend(websocket(seen));
+    findings.push(inside(seen));
+    findings.into_iter().map(|finding| finding.of_proxy(name)).collect()
 }
 
 /// The answer whose head is looked at. One that is held back has none, until its stream is over.
@@ -155,15 +102,8 @@ fn proxy(plain: &Watched) -> Option<&'static str> {
         .map(|(_, name)| name)
 }
 
-fn directives(all: &[(&'static str, &'static str)], name: Option<&str>) -> Directives {
-    all.iter().copied().filter(|(proxy, _)| name.is_none_or(|name| name == *proxy)).collect()
-}
-
 /// An answer that is no stream to compare with.
-fn unusable(
-    plain: &Watched,
-    with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives,
-) -> Option<Finding> {
+fn unusable(plain: &Watched) -> Option<Finding> {
     if plain.is_held {
         return Some(
             Finding::failed(
@@ -172,7 +112,7 @@ fn unusable(
                  answer back, or does not reach the broker",
                 "switch buffering off for streams, and see the proxy's log",
             )
-            .with(with(&BUFFERING)),
+            .with(&BUFFERING),
         );
     }
     if let Some(failure) = &plain.failure {
@@ -194,7 +134,7 @@ fn unusable(
                  not reach, or the broker is full",
                 "check the broker's address in the proxy, and /status of the broker",
             )
-            .with(with(&REACH))
+            .with(&REACH)
         });
     }
     Some(match status {
@@ -204,7 +144,7 @@ fn unusable(
             "check the broker's address in the proxy; browsers give up for good on this page, see the \
              settings for it in docs/operations.md",
         )
-        .with(with(&REACH)),
+        .with(&REACH),
         401 | 403 | 407 => {
             Finding::failed("answer", format!("{text}: it lets nobody in unasked"), "give what it asks for with --header")
         }
@@ -226,7 +166,7 @@ fn unusable(
             ),
             "pass the header on as it comes",
         )
-        .with(with(&HEADERS)),
+        .with(&HEADERS),
         _ => Finding::failed("answer", text, "the stream begins with 200; see the proxy's log"),
     })
 }
@@ -243,10 +183,7 @@ fn same_broker(seen: &Seen) -> Option<Finding> {
     })
 }
 
-fn headers(
-    seen: &Seen,
-    with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives,
-) -> Vec<Finding> {
+fn headers(seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut changed = |name: &'static str, harm: &str| {
         let (direct, plain) = (seen.direct.header(name), head(seen).header(name));
@@ -259,7 +196,7 @@ fn headers(
         };
         let finding =
             Finding::warning("headers", format!("{what}: {harm}"), "pass it on as it comes");
-        findings.push(finding.with(with(&HEADERS)));
+        findings.push(finding.with(&HEADERS));
     };
     changed("content-type", "some clients look closely");
     changed("cache-control", "caches and further proxies may store or change the stream");
@@ -285,10 +222,7 @@ fn http(plain: &Watched) -> Finding {
     Finding::ok("http", "HTTP/1.1 or newer")
 }
 
-fn compression(
-    seen: &Seen,
-    with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives,
-) -> Finding {
+fn compression(seen: &Seen) -> Finding {
     let plain = head(seen).encoding();
     let browser = match seen.browser.encoding() {
         "" => seen.short.encoding(),
@@ -297,7 +231,7 @@ fn compression(
     if !plain.is_empty() {
         let text = format!("the stream comes as `{plain}`, though nobody asked for it");
         return Finding::failed("compression", text, "switch it off for event streams")
-            .with(with(&COMPRESSION));
+            .with(&COMPRESSION);
     }
     if browser.is_empty() && seen.browser.is_held && seen.plain.head_at.is_some() {
         let text = format!(
@@ -306,7 +240,7 @@ fn compression(
             seen.watched_for.as_secs_f64()
         );
         return Finding::failed("compression", text, "switch it off for event streams")
-            .with(with(&COMPRESSION));
+            .with(&COMPRESSION);
     }
     if browser.is_empty() {
         return Finding::ok("compression", "none, as a browser asks too");
@@ -319,10 +253,10 @@ fn compression(
         _ => ", which holds events back until a block is full".to_owned(),
     };
     let text = format!("browsers get the stream as `{browser}`{harm}");
-    Finding::failed("compression", text, "switch it off for event streams").with(with(&COMPRESSION))
+    Finding::failed("compression", text, "switch it off for event streams").with(&COMPRESSION)
 }
 
-fn hello(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives) -> Finding {
+fn hello(seen: &Seen) -> Finding {
     let Some((direct, _)) = seen.direct.hello else {
         return Finding::failed("hello", "none came directly either", "check --direct");
     };
@@ -338,7 +272,7 @@ fn hello(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directiv
             ),
             remedy,
         )
-        .with(with(&BUFFERING)),
+        .with(&BUFFERING),
         Some((plain, _)) if plain > direct + LATE => Finding::failed(
             "hello",
             format!(
@@ -349,15 +283,12 @@ fn hello(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directiv
             ),
             remedy,
         )
-        .with(with(&BUFFERING)),
+        .with(&BUFFERING),
         Some((plain, _)) => Finding::ok("hello", format!("after {} ms", plain.as_millis())),
     }
 }
 
-fn events(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives) -> Finding {
-    if seen.plain.hello.is_none() {
-        return Finding::ok("events", "not judged: the stream did not even begin");
-    }
+fn events(seen: &Seen) -> Finding {
     // What came directly only at the end may still be on its way, and what came before the
     // proxy's stream began is not owed by it.
     let begun = seen.plain.hello.map(|(_, id)| id.seq.0);
@@ -404,7 +335,7 @@ fn events(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directi
          holds the stream back",
         latest.as_secs_f64()
     );
-    Finding::failed("events", text, "switch buffering off for streams").with(with(&BUFFERING))
+    Finding::failed("events", text, "switch buffering off for streams").with(&BUFFERING)
 }
 
 /// Most events that came through together though they had been apart.
@@ -420,20 +351,15 @@ fn largest_clump(arrivals: &[(Duration, Duration)]) -> usize {
     largest
 }
 
-fn keepalives(
-    seen: &Seen,
-    with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives,
-) -> Finding {
+fn keepalives(seen: &Seen) -> Finding {
     let (direct, plain) = (seen.direct.keepalives, seen.plain.keepalives);
     if plain > 0 {
         return Finding::ok("keep-alive", "comes through");
     }
     // Each stream draws its own times, 20 % either way: so the proxy's may come half as late
     // again as the one that came directly.
-    let (Some(direct_last), Some(hello)) = (seen.direct.last_at, seen.plain.hello) else {
-        return Finding::ok("keep-alive", "not judged: nothing came through at all");
-    };
-    let last = seen.plain.last_at.unwrap_or(hello.0);
+    let direct_last = seen.direct.last_at.unwrap_or(seen.watched_for);
+    let last = seen.plain.last_at.unwrap_or_default();
     let silence = seen.watched_for.saturating_sub(last);
     let is_over = seen.plain.ended.is_some();
     if direct > 0 && !is_over && silence > direct_last.mul_f64(1.5) + LATE {
@@ -445,7 +371,7 @@ fn keepalives(
             ),
             "switch buffering off for streams",
         )
-        .with(with(&BUFFERING));
+        .with(&BUFFERING);
     }
     let watched = seen.watched_for.as_secs_f64();
     if seen.plain.events.is_empty() {
@@ -458,7 +384,7 @@ fn keepalives(
     }
 }
 
-fn cut(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives) -> Finding {
+fn cut(seen: &Seen) -> Finding {
     match (&seen.plain.ended, &seen.direct.ended) {
         (None, _) => Finding::ok(
             "cut",
@@ -472,7 +398,7 @@ fn cut(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives
             ),
             "raise its timeouts well above stream.keepalive",
         )
-        .with(with(&CUT)),
+        .with(&CUT),
         (Some((at, _)), Some(_)) => Finding::warning(
             "cut",
             format!("the broker itself ended the streams, after {:.1} s", at.as_secs_f64()),
@@ -481,7 +407,7 @@ fn cut(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives
     }
 }
 
-fn resume(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives) -> Finding {
+fn resume(seen: &Seen) -> Finding {
     match seen.resumed.hello {
         Some((_, id)) if id.seq.0 == 0 => Finding::ok("resume", "Last-Event-ID comes through"),
         Some((_, id)) => Finding::failed(
@@ -489,18 +415,15 @@ fn resume(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directi
             format!("Last-Event-ID does not come through: the stream began at {id} and not where it was asked to"),
             "pass the request header on, or browsers lose what they missed and are not told",
         )
-        .with(with(&RESUME)),
+        .with(&RESUME),
         None => Finding::warning("resume", "not judged: the stream for it brought no hello", "see above"),
     }
 }
 
-fn websocket(
-    seen: &Seen,
-    with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives,
-) -> Vec<Finding> {
+fn websocket(seen: &Seen) -> Vec<Finding> {
     let blocked = |text: String| {
         let remedy = "pass Upgrade and Connection on, over HTTP/1.1; browsers have SSE besides";
-        Finding::failed("websocket", text, remedy).with(with(&UPGRADE))
+        Finding::failed("websocket", text, remedy).with(&UPGRADE)
     };
     let told = |upgraded: &Upgraded| match upgraded {
         Upgraded::Open => Finding::ok("websocket", "opens, and its hello comes"),
@@ -525,17 +448,17 @@ fn websocket(
         "pass the Host header on as it came",
     );
     let program = seen.websocket_of_program.as_ref().map(told);
-    [program, Some(origin.with(with(&HOST)))].into_iter().flatten().collect()
+    [program, Some(origin.with(&HOST))].into_iter().flatten().collect()
 }
 
-fn inside(seen: &Seen, with: &dyn Fn(&[(&'static str, &'static str)]) -> Directives) -> Finding {
+fn inside(seen: &Seen) -> Finding {
     match seen.metrics_status {
         Some(200) => Finding::warning(
             "inside",
             "/metrics, and so most likely /status, is open to whoever reaches the proxy",
             "keep them for the inside",
         )
-        .with(with(&INSIDE)),
+        .with(&INSIDE),
         _ => Finding::ok("inside", "/metrics is not shown through the proxy"),
     }
 }
