@@ -237,12 +237,13 @@ fn cloud(
     environment: &Environment,
     url: Option<&Url>,
 ) -> Result<upstream::Config, Failure> {
-    let wrong = ["since", "last-event-id", "snapshot", "state", "header"];
+    let wrong =
+        ["since", "last-event-id", "snapshot", "state", "header", "retry-max", "stale-after"];
     let given =
         wrong.iter().find(|name| matches.value_source(name) == Some(ValueSource::CommandLine));
     if let Some(name) = given {
         return Err(Failure::Usage(format!(
-            "--{name} is for a broker: the cloud keeps no history to continue from"
+            "--{name} is for a broker: the cloud has no history, and upstream.* says how it is treated"
         )));
     }
     let origin = Origin::Command("fanlight tail URL");

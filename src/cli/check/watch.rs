@@ -45,6 +45,8 @@ pub(super) struct Watched {
     /// The first byte of the body.
     pub(super) first_at: Option<Duration>,
     pub(super) last_at: Option<Duration>,
+    /// The longest time between two bytes of the body.
+    pub(super) silence_max: Duration,
     /// Where the stream begins, as its hello says.
     pub(super) hello: Option<(Duration, Position)>,
     /// A goodbye in the place of a stream, or at its end.
@@ -127,7 +129,9 @@ pub(super) async fn watch(
         };
         let now = start.elapsed();
         watched.first_at.get_or_insert(now);
-        watched.last_at = Some(now);
+        if let Some(last) = watched.last_at.replace(now) {
+            watched.silence_max = watched.silence_max.max(now.saturating_sub(last));
+        }
         if is_text {
             reading.feed(&chunk, now, &mut watched);
         } else if watched.body.len() < BODY_BYTES_MAX {
