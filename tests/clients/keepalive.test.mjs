@@ -1,7 +1,7 @@
 // No keep-alive and no preamble is an event to any client, before it has seen an id and after.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { describe, test } from "node:test";
 
 import { Broker } from "../browser/support/broker.mjs";
 import { Upstream } from "../browser/support/upstream.mjs";
@@ -20,61 +20,69 @@ const DROP_IN = "/v1/devices/events";
  */
 const KEEPALIVES = 3;
 
-/** @type {Upstream} */
-let upstream;
-/** @type {Broker} */
-let broker;
-
-before(async () => {
-  upstream = await Upstream.listen();
-  broker = await Broker.serve(upstream, ["--stream-keepalive=1s"]);
-});
-after(async () => {
-  upstream?.close();
-  await broker?.stop();
-});
-
-/** Every client on a route. @param {string} route */
-function clients(route) {
+/** Every client on a route of a broker's. @param {Broker} broker @param {string} route */
+async function clients(broker, route) {
   const url = broker.url + route;
-  const accept = "text/event-stream";
-  return [
+  const listeners = [
     ...eventsource.kinds.map((kind) => eventsource.listen(kind, url)),
-    ...python.kinds.map((kind) => python.listen(kind, url, accept)),
-    // As scripts do that set no header.
-    ...python.kinds.map((kind) => python.listen(kind, url)),
+    ...python.kinds.map((kind) => python.listen(kind, url, "text/event-stream")),
+    // As scripts do that set no header. (httpx-sse sets it by itself.)
+    python.listen(python.sseclient, url),
   ];
+  if (route !== DROP_IN) return listeners;
+  return [...listeners, ...(await Promise.all(particle.versions.map((version) => particle.listen(version, broker.url))))];
 }
 
-for (const route of [...NATIVE, DROP_IN]) {
-  test(`on ${route}`, async (context) => {
-    const before = (await broker.json("/status")).subscribers.total;
-    const listeners = clients(route);
-    if (route === DROP_IN) listeners.push(...(await Promise.all(particle.versions.map((version) => particle.listen(version, broker.url)))));
-    const all = before + listeners.length;
-    await eventually("all are there", async () => (await broker.json("/status")).subscribers.total >= all);
-    // The last to come, so that it has seen no more than the others.
-    const observers = await Promise.all([Raw.open(broker.url + route), Raw.open(broker.url + route, { accept: "text/event-stream" })]);
-    const quiet = () => Promise.all(observers.map((observer) => observer.quiet(KEEPALIVES)));
+describe("no client sees a false event", { concurrency: true }, () => {
+  for (const route of [...NATIVE, DROP_IN]) {
+    test(`on ${route}`, async (context) => {
+      const upstream = await Upstream.listen();
+      const broker = await Broker.serve(upstream, ["--stream-keepalive=1s"]);
+      const listeners = await clients(broker, route);
+      try {
+        await eventually("all are there", async () => (await broker.json("/status")).subscribers.total === listeners.length);
+        await observe(upstream, broker.url + route, listeners);
+      } finally {
+        for (const { close } of listeners) close();
+        upstream.close();
+        await broker.stop();
+      }
+      const hello = route.includes("control=off") || route === DROP_IN ? [] : ["fanlight.hello"];
+      for (const { client, seen, events, told } of listeners) {
+        const [own, data] = [seen.filter((event) => !events.includes(event)), events.map(value)];
+        assert.deepEqual(data, ["1", "2"], client);
+        assert.deepEqual(own.map(({ name }) => name), hello, client);
+        assert.deepEqual(told.filter((word) => word !== "open"), [], client);
+      }
+      context.diagnostic(`${route}: ${listeners.map(({ client }) => client).join(", ")}`);
+    });
+  }
+});
 
+/** What the device published. @param {import("./support/listener.mjs").Seen} event */
+function value({ data }) {
+  return (typeof data === "string" ? JSON.parse(data) : /** @type {any} */ (data)).data;
+}
+
+/**
+ * Keep-alives, an event, keep-alives, an event, keep-alives.
+ * @param {Upstream} upstream
+ * @param {string} url
+ * @param {import("./support/listener.mjs").Listener[]} listeners
+ */
+async function observe(upstream, url, listeners) {
+  // They come last, so they have had no keep-alive that the clients have not.
+  const observers = await Promise.all([Raw.open(url), Raw.open(url, { accept: "text/event-stream" })]);
+  const quiet = () => Promise.all(observers.map((observer) => observer.quiet(KEEPALIVES)));
+  try {
     await quiet();
-    // Nothing has come, but what the broker says of itself where that was not declined.
     for (const { client, events } of listeners) assert.deepEqual(events, [], `${client}: false events before any`);
-
     for (const count of [1, 2]) {
       upstream.push(`keepalive/${count}`, String(count));
       await allHave(listeners, count);
       await quiet();
     }
-    for (const { client, events, seen, told, close } of listeners) {
-      const data = events.map((event) => (typeof event.data === "string" ? JSON.parse(event.data).data : /** @type {any} */ (event.data).data));
-      assert.deepEqual(data, ["1", "2"], client);
-      const own = seen.filter((event) => !events.includes(event)).map(({ name }) => name);
-      assert.deepEqual(own, route.includes("control=off") || route === DROP_IN ? [] : ["fanlight.hello"], client);
-      assert.deepEqual(told.filter((word) => word !== "open"), [], client);
-      close();
-    }
+  } finally {
     for (const observer of observers) observer.close();
-    context.diagnostic(listeners.map(({ client }) => client).join(", "));
-  });
+  }
 }

@@ -19,9 +19,6 @@ export const kinds = [
   { client: `undici ${versionOf("undici")}`, Base: UndiciEventSource },
 ];
 
-// Undici says of its EventSource that it is experimental.
-process.on("warning", () => {});
-
 /**
  * Opens a stream. Events of all types are seen, whether or not a page would listen for them.
  * @param {Kind} kind

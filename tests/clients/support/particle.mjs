@@ -22,7 +22,7 @@ const TOKEN = "not-a-real-token";
 
 /** @type {Version[]} */
 export const versions = PACKAGES.map((name) => {
-  const { version } = require(`./node_modules/${name}/package.json`.replace("./", "../"));
+  const { version } = require(`../node_modules/${name}/package.json`);
   const Particle = require(name);
   const major = Number(version.split(".")[0]);
   // It takes the `navigator` of Node 21 and newer for a browser that is offline.

@@ -24,6 +24,7 @@ export const kinds = ["sseclient-py", "httpx-sse"].map((name) => {
   const version = new RegExp(`^${name}==(\\S+)$`, "m").exec(pinned)[1];
   return { name, client: `${name} ${version}` };
 });
+export const [sseclient, httpxSse] = kinds;
 
 /**
  * Opens a stream.

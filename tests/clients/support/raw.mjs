@@ -10,8 +10,6 @@ const BYTES_MAX = 16 * 1024 * 1024;
 export class Raw {
   /** The body so far. */
   body = Buffer.alloc(0);
-  /** The body's pieces as they were read; a piece can be part of a chunk, but seldom is on loopback. */
-  pieces = 0;
   /** @type {import("node:http").IncomingMessage} */
   head;
   /** @type {import("node:http").ClientRequest} */
@@ -28,7 +26,6 @@ export class Raw {
     [raw.head] = await once(raw.#request, "response");
     raw.head.on("data", (/** @type {Buffer} */ bytes) => {
       raw.body = Buffer.concat([raw.body, bytes]);
-      raw.pieces += 1;
       if (raw.body.length > BYTES_MAX) raw.close();
     });
     raw.head.on("error", () => {});
@@ -52,13 +49,17 @@ export class Raw {
     return count;
   }
 
+  /** Waits until a text has come. @param {string} text */
+  until(text) {
+    return eventually(JSON.stringify(text), () => this.text.includes(text));
+  }
+
   /** Waits until so many further keep-alives have come. @param {number} count @param {number} [withinMs] */
   quiet(count, withinMs) {
     const before = this.keepalives;
     return eventually(`${count} keep-alives`, () => this.keepalives >= before + count, withinMs);
   }
 
-  close() {
-    this.#request.destroy();
-  }
+  /** Ends it. */
+  close = () => void this.#request.destroy();
 }
