@@ -18,6 +18,8 @@ const SEARCHED_ROWS_MAX = 5_000;
 const BREAKS_LISTED_MAX = 8;
 /** As near as one can zoom. */
 const ZOOM_MIN_MS = 1_000;
+/** The times a calendar knows, on either side of 1970: as far as one can. */
+const TIME_MAX_MS = 8.64e15;
 
 /** @type {[string, string, number][]} in the address, for people, in milliseconds */
 const WINDOWS = [["5m", "5 min", 300_000], ["15m", "15 min", 900_000], ["1h", "1 h", 3_600_000], ["all", "All", Infinity]];
@@ -144,7 +146,7 @@ export function plots({ store, feed, status, announce }) {
       stack.append(...shown.map((plot) => plot.element));
       window_ = WINDOWS.find(([key]) => key === params.get("w"))?.[0] ?? WINDOW;
       const [from, to] = [Number(params.get("from") ?? NaN), Number(params.get("to") ?? NaN)];
-      zoom = to > from && Math.abs(from) < 8.64e15 && Math.abs(to) < 8.64e15 ? { from, to } : null;
+      zoom = to > from && Math.abs(from) <= TIME_MAX_MS && Math.abs(to) <= TIME_MAX_MS ? { from, to } : null;
     }
     const asked = params.getAll("add");
     asked.map((text) => sourceText(sourceOf(text))).forEach(add);
@@ -176,7 +178,7 @@ export function plots({ store, feed, status, announce }) {
   function zoomTo(from, to) {
     const middle = (from + to) / 2;
     const half = Math.max(to - from, ZOOM_MIN_MS) / 2;
-    zoom = { from: middle - half, to: middle + half };
+    zoom = { from: Math.max(middle - half, -TIME_MAX_MS), to: Math.min(middle + half, TIME_MAX_MS) };
     write();
     paint();
   }
