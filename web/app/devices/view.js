@@ -37,6 +37,7 @@ export function devices(context) {
   let frame = 0;
   let timer = 0;
   let sortedAt = 0;
+  let drawnAt = 0;
   let page = 0;
   /** @type {import("./fleet.js").Device[]} */
   let shown = [];
@@ -142,10 +143,12 @@ export function devices(context) {
   function step() {
     frame = 0;
     if (hearing.step()) wake();
-    if (timer) draw();
+    // News wake it once a frame, the timer wakes it in time.
+    if (timer && (sortedAt === 0 || performance.now() - drawnAt >= PAINT_MS / 2)) draw();
   }
 
   function draw() {
+    drawnAt = performance.now();
     const at = hearing.clock();
     if (at.now - sortedAt >= SORT_MS) arrange(at);
     for (const entry of entries.values()) entry.paint(at, hearing.fleet.since);
