@@ -35,6 +35,39 @@ async function open(hash = "") {
   return { page, watch };
 }
 
+test("Escape leaves the filter as it is", async () => {
+  upstream.push("kept", "1");
+  const { page, watch } = await open("#/events?q=name:kept");
+  await page.locator(".list").waitFor();
+  await page.keyboard.press("/");
+  await page.keyboard.press("Escape");
+  await eventually("the list has the focus", () => page.evaluate(() => document.activeElement?.classList.contains("list")));
+  assert.equal(await page.locator("#filter").inputValue(), "name:kept");
+  assert.match(decodeURIComponent(page.url()), /q=name:kept$/);
+  watch.clean();
+  await page.context().close();
+});
+
+test("one can zoom out as often as one likes, and back", async () => {
+  upstream.push("zoomed", "1");
+  const { page, watch } = await open("#/plots?s=zoomed");
+  await page.locator("canvas").first().waitFor();
+  const out = page.getByRole("button", { name: "Zoom out" });
+  for (let i = 0; i < 45; i += 1) await out.click();
+  await page.getByRole("button", { name: "Reset zoom" }).click();
+  await page.locator(".plot-table td", { hasText: /^1$/ }).first().waitFor();
+  watch.clean();
+  await page.context().close();
+});
+
+test("a page of which a part does not come through says so", async () => {
+  const { page } = await openPage(await browser.newContext());
+  await page.route("**/app/data/store.js", (route) => route.abort());
+  await page.goto(broker.url);
+  await page.getByText("reload it").waitFor();
+  await page.context().close();
+});
+
 test("the link past the header stays in the view", async () => {
   const { page, watch } = await open("#/devices?state=silent");
   await page.locator(".skip").focus();

@@ -73,7 +73,10 @@ export function events({ store, feed, status, announce, ...rest }) {
     }, TYPING_MS);
   });
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" || event.key === "Enter") list.element.focus();
+    if (event.key !== "Escape" && event.key !== "Enter") return;
+    // By itself Escape would empty the field.
+    event.preventDefault();
+    list.element.focus();
   });
   pause.addEventListener("click", togglePause);
   older.addEventListener("click", () => {
@@ -207,6 +210,8 @@ export function events({ store, feed, status, announce, ...rest }) {
     },
     hide() {
       isShown = false;
+      // What was typed last is not for the address of another view.
+      clearTimeout(typing);
     },
     key(event) {
       switch (event.key) {

@@ -70,7 +70,7 @@ export function copies(button, text) {
   const label = button.textContent ?? "";
   button.addEventListener("click", async () => {
     const done = await copy(text());
-    button.textContent = done ? "Copied" : "Press Ctrl+C";
+    button.textContent = done ? "Copied" : "Not copied";
     setTimeout(() => { button.textContent = label; }, 1500);
   });
   return button;
@@ -86,12 +86,14 @@ async function copy(text) {
     return true;
   } catch {
     // Pages that come over plain HTTP have no clipboard: the older way.
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
     const area = h("textarea", { class: "unseen", "aria-hidden": "true" });
     area.value = text;
     document.body.append(area);
     area.select();
     const done = document.execCommand("copy");
     area.remove();
+    focused?.focus();
     return done;
   }
 }
