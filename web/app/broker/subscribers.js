@@ -8,7 +8,7 @@ import { bytes, count, dateTime, duration, rate, second } from "../page/format.j
 import { meter } from "../page/meter.js";
 import { rateOf } from "../data/status.js";
 import { Samples, trend } from "./trend.js";
-import { closeWord, gapWord, transportWord } from "./words.js";
+import { closeWord, gapWord, transportWord } from "../page/words.js";
 
 /** Part of the limit from which it is told in another tone. */
 const NEARLY = 0.9;

@@ -5,7 +5,7 @@
 
 import { h, setText, svg } from "../page/dom.js";
 import { dateTime, duration } from "../page/format.js";
-import { holeWord, stateMeaning } from "./words.js";
+import { holeWord, stateMeaning } from "../page/words.js";
 
 const HEIGHT = 92;
 const LANE_TOP = 8;

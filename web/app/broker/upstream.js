@@ -9,7 +9,7 @@ import { ago, bytes, count, dateTime, duration, percent } from "../page/format.j
 import { meter } from "../page/meter.js";
 import { rateOf } from "../data/status.js";
 import { OPEN_HOLE, RANGES, Timeline } from "./timeline.js";
-import { holeWord, openWord, sourceWord, stateMeaning } from "./words.js";
+import { holeWord, openWord, sourceWord, stateMeaning } from "../page/words.js";
 
 /** Rows of a table before all are asked for. The broker itself keeps 100. */
 const ROWS_SHOWN = 12;

@@ -3,7 +3,7 @@
 // Law: every event, gap, hole and change upstream becomes a row in its place.
 
 import { connect } from "../../fanlight.js";
-import { holeWord } from "../broker/words.js";
+import { holeWord } from "../page/words.js";
 import { duration } from "../page/format.js";
 import { rowOf } from "./event.js";
 

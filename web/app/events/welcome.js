@@ -6,7 +6,7 @@ import { base } from "../page/address.js";
 import { copies, h, setText } from "../page/dom.js";
 import { duration } from "../page/format.js";
 import { shell } from "../page/quote.js";
-import { sourceWord, stateMeaning } from "../broker/words.js";
+import { sourceWord, stateMeaning } from "../page/words.js";
 
 /** @typedef {{tone: string, title: string, text: string}} Step */
 
