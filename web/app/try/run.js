@@ -9,6 +9,8 @@ const AGAIN_MS = 3_000;
 /** Characters of one line that are kept while its end has not come. */
 const LINE_CHARS_MAX = 2_000_000;
 
+const encoder = new TextEncoder();
+
 /** @typedef {import("./subscription.js").Subscription} Subscription */
 
 /**
@@ -86,7 +88,7 @@ function socket(subscription, base, told, signal) {
     };
     made.onmessage = ({ data }) => {
       told.line(data);
-      told.came(Number(isEvent(data)), data.length);
+      told.came(Number(isEvent(data)), encoder.encode(data).length);
     };
     made.onclose = async ({ code, reason }) => {
       if (isOpen) resolve(`Closed with ${code}${reason ? `: ${reason}` : ""}.`);
@@ -123,7 +125,7 @@ async function poll(subscription, base, told, signal) {
     if (gap) told.line(JSON.stringify({ gap }));
     for (const event of events) told.line(JSON.stringify(event));
     told.line(JSON.stringify({ next }));
-    told.came(events.filter((/** @type {any} */ event) => event.fanlight === undefined).length, text.length);
+    told.came(events.filter((/** @type {any} */ event) => event.fanlight === undefined).length, encoder.encode(text).length);
     told.state(`${answer.status}, asking again after each answer`);
     pairs = [...pairs.filter(([name]) => name !== "after" && name !== "since"), ["after", next]];
   }
