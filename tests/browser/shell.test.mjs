@@ -48,6 +48,25 @@ test("Escape leaves the filter as it is", async () => {
   await page.context().close();
 });
 
+test("much enlarged, a paused list is still there, and Space scrolls a text that has the focus", async () => {
+  upstream.push("tall", JSON.stringify(Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`key-${i}`, i]))));
+  const { page, watch } = await open("#/events?q=name:tall");
+  await page.setViewportSize({ width: 320, height: 256 });
+  await page.locator(".list").waitFor();
+  await page.keyboard.press(" ");
+  await page.locator(".paused").waitFor();
+  assert.ok(await page.locator(".list").evaluate((list) => list.clientHeight > 100));
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Raw" }).click();
+  await page.locator(".drawer pre").focus();
+  await page.keyboard.press(" ");
+  await eventually("it scrolls", () => page.locator(".drawer pre").evaluate((text) => text.scrollTop > 0));
+  assert.ok(await page.locator(".paused").isVisible(), "it did not go on");
+  watch.clean();
+  await page.context().close();
+});
+
 test("one can zoom out as often as one likes, and back", async () => {
   upstream.push("zoomed", "1");
   const { page, watch } = await open("#/plots?s=zoomed");

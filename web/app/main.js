@@ -103,6 +103,7 @@ function key(event) {
   if (document.querySelector("dialog[open]")) return;
   const target = /** @type {HTMLElement} */ (event.target);
   if (target.closest("input, textarea, select, [contenteditable]")) return;
+  if (event.key === " " && target.closest("pre, [role=region]")) return; // It scrolls there.
   // Buttons and links keep their own meaning of these.
   if ((event.key === " " || event.key === "Enter") && target.closest("button, a, summary")) return;
   const name = awaitsView && Object.keys(VIEWS).find((name) => VIEWS[name].key === event.key);
