@@ -59,6 +59,10 @@ metrics_list! {
     Gauge UPSTREAM_SILENCE_MAX = "fanlight_upstream_silence_max_seconds" [] "Longest silence seen on a connection that went on";
     Gauge UPSTREAM_OPENS_IN_WINDOW = "fanlight_upstream_opens_in_window" [] "Opens counted against the budget now";
     Gauge UPSTREAM_OPENS_MAX = "fanlight_upstream_opens_max" [] "Opens the budget allows in its window";
+    Gauge UPSTREAM_STREAMS = "fanlight_upstream_streams" [] "Upstream streams open now";
+    Counter UPSTREAM_COPIES = "fanlight_upstream_copies_total" [] "Events dropped because another stream had brought them";
+    Counter UPSTREAM_TWINS = "fanlight_upstream_twins_total" [] "Events passed on that equal another one, while streams were compared";
+    Counter UPSTREAM_OVERFLOWS = "fanlight_upstream_window_overflows_total" [] "Events that a second stream had not brought when they were forgotten";
     Counter UPSTREAM_EVENTS = "fanlight_upstream_events_total" [] "Events received from upstream";
     Counter UPSTREAM_BYTES = "fanlight_upstream_bytes_total" [] "Bytes received from upstream";
     Counter UPSTREAM_OPENS = "fanlight_upstream_opens_total" ["outcome"] "Attempts to open the upstream stream";
@@ -203,6 +207,10 @@ pub struct Telemetry {
 
     /// Events received from upstream.
     pub upstream_events: Counter,
+    upstream_streams: Gauge,
+    upstream_copies: Counter,
+    upstream_twins: Counter,
+    upstream_overflows: Counter,
     upstream_bytes: Counter,
     upstream_state: [Gauge; UpstreamState::ALL.len()],
     upstream_last_byte_age: Gauge,
@@ -303,6 +311,14 @@ pub struct Readings {
     pub upstream_last_byte_age: Option<Duration>,
     /// Longest silence on a connection that went on.
     pub upstream_silence_max: Duration,
+    /// Upstream streams open.
+    pub upstream_streams: u64,
+    /// Events dropped because another stream had brought them.
+    pub upstream_copies: u64,
+    /// Equal events passed on while streams were compared.
+    pub upstream_twins: u64,
+    /// Events that a second stream had not brought when they were forgotten.
+    pub upstream_overflows: u64,
     /// Bytes received from upstream.
     pub upstream_bytes: u64,
     /// Attempts to open the upstream stream, by outcome.
@@ -351,6 +367,10 @@ impl Telemetry {
         gauge(BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         Telemetry {
             upstream_events: counter(UPSTREAM_EVENTS, &[]),
+            upstream_streams: gauge(UPSTREAM_STREAMS, &[]),
+            upstream_copies: counter(UPSTREAM_COPIES, &[]),
+            upstream_twins: counter(UPSTREAM_TWINS, &[]),
+            upstream_overflows: counter(UPSTREAM_OVERFLOWS, &[]),
             upstream_bytes: counter(UPSTREAM_BYTES, &[]),
             upstream_state: UpstreamState::ALL
                 .map(|state| gauge(UPSTREAM_STATE, &[("state", state.as_str())])),
@@ -521,6 +541,10 @@ impl Telemetry {
         let age = readings.upstream_last_byte_age.map_or(f64::NAN, |age| age.as_secs_f64());
         self.upstream_last_byte_age.set(age);
         self.upstream_silence_max.set(readings.upstream_silence_max.as_secs_f64());
+        self.upstream_streams.set(readings.upstream_streams as f64);
+        self.upstream_copies.absolute(readings.upstream_copies);
+        self.upstream_twins.absolute(readings.upstream_twins);
+        self.upstream_overflows.absolute(readings.upstream_overflows);
         self.upstream_bytes.absolute(readings.upstream_bytes);
         for (outcome, count) in &readings.upstream_opens {
             let key = key(UPSTREAM_OPENS, &[("outcome", outcome)]);

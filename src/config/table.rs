@@ -96,6 +96,27 @@ pub(super) fn rows() -> Vec<Setting> {
         ),
         row(
             "upstream",
+            "probe_after",
+            duration(secs(1), secs(600)),
+            Text("15s"),
+            "Silence after which a second stream is opened, in case the first is dead",
+        ),
+        row(
+            "upstream",
+            "age_max",
+            duration(Duration::ZERO, secs(7 * 86_400)),
+            Text("0s"),
+            "Age at which a stream is replaced, the new one first; 0s is never",
+        ),
+        row(
+            "upstream",
+            "streams",
+            Count { min: 1, max: 2 },
+            Text("1"),
+            "Streams at all times; with 2 one goes on where the other fails",
+        ),
+        row(
+            "upstream",
             "backoff_min",
             duration(ms(100), secs(600)),
             Text("1s"),

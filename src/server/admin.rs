@@ -40,6 +40,10 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         upstream_state: Some(status.upstream.state),
         upstream_last_byte_age: upstream.last_byte.map(age),
         upstream_silence_max: Duration::from_micros(upstream.silence_max_us),
+        upstream_streams: upstream.streams,
+        upstream_copies: upstream.merged.copies,
+        upstream_twins: upstream.merged.twins,
+        upstream_overflows: upstream.merged.overflows,
         upstream_bytes: upstream.bytes,
         upstream_opens: upstream
             .opens
@@ -133,8 +137,12 @@ pub(super) async fn status(State(app): State<App>) -> Response {
             "live_last": status.upstream_live_last.map(shown),
             "last_byte_age_seconds": upstream.last_byte.map(|at| now.since(at).as_secs_f64()),
             "silence_max_seconds": Duration::from_micros(upstream.silence_max_us).as_secs_f64(),
+            "streams": upstream.streams,
             "events": upstream.events,
             "bytes": upstream.bytes,
+            "copies": upstream.merged.copies,
+            "twins": upstream.merged.twins,
+            "window_overflows": upstream.merged.overflows,
             "holes": upstream.holes,
             "hole_seconds": upstream.hole_ms as f64 / 1000.0,
             "opens": opens,

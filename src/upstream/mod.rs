@@ -102,6 +102,8 @@ pub struct Config {
     pub probe_after: Duration,
     /// Age at which a stream is replaced, with an overlap; `None`: never.
     pub age_max: Option<Duration>,
+    /// How long both are read when a stream is replaced: [`supervise::OVERLAP`], less in tests.
+    pub overlap: Duration,
     /// First ceiling of the backoff after a cut or failure.
     pub backoff_min: Duration,
     /// Last ceiling of that backoff.
@@ -143,6 +145,7 @@ impl Config {
             streams: 1,
             probe_after: Duration::from_secs(15),
             age_max: None,
+            overlap: supervise::OVERLAP,
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
             opens_max: 40,
@@ -219,6 +222,7 @@ async fn driver<O: Outlet>(
         probe_after: config.probe_after,
         age_max: config.age_max,
         streams: config.streams,
+        overlap: config.overlap,
     };
     let held_detail = format!(
         "our own limit of {} connection attempts in {} s is used up (attempts before a restart \

@@ -43,13 +43,11 @@ use crate::{
 
 /// A byte that comes this long after the answer is more than the greeting.
 pub const PROOF_AFTER: Duration = Duration::from_secs(1);
-/// What was passed on is remembered for this long before a planned open: see [`merge`](super::merge).
-pub const LEAD: Duration = SKEW;
 /// How long both streams are read in a planned change, at least: far above what two healthy ones can
 /// be apart.
 pub const OVERLAP: Duration = Duration::from_secs(30);
-/// Until then at most; then an old stream that is still behind is kept, and the new one dropped.
-pub const OVERLAP_MAX: Duration = WINDOW;
+/// After so many overlaps at most, an old stream that is still behind is kept, and the new one dropped.
+pub const OVERLAPS_MAX: u32 = (WINDOW.as_secs() / OVERLAP.as_secs()) as u32;
 /// Between two tries to replace a stream.
 pub const RENEWAL_PAUSE: Duration = Duration::from_secs(300);
 
@@ -69,6 +67,8 @@ pub struct Policy {
     pub age_max: Option<Duration>,
     /// Streams at all times: 1 or 2.
     pub streams: usize,
+    /// [`OVERLAP`], or less in tests.
+    pub overlap: Duration,
 }
 
 /// What the driver is to do next.
@@ -550,7 +550,7 @@ impl Supervision {
             Errand::Probe => None,
             Errand::Renewal => {
                 let overlap_us = now.mono_us.saturating_sub(extra.since_us);
-                if overlap_us < micros(OVERLAP) {
+                if overlap_us < micros(self.policy.overlap) {
                     return None;
                 }
                 let old = self.main;
@@ -566,7 +566,7 @@ impl Supervision {
                     self.errand = Errand::Nothing;
                     return Some(old);
                 }
-                if overlap_us < micros(OVERLAP_MAX) {
+                if overlap_us < micros(self.policy.overlap * OVERLAPS_MAX) {
                     return None;
                 }
                 self.aside("the old stream is behind; it is kept, and its renewal put off");
@@ -581,7 +581,7 @@ impl Supervision {
                 // From now on there is but this one: it has just spoken, and so is not dead.
                 let other_is_well = heard == Some(old.other()) && !self.lags[old.other().index()];
                 let old_is_well = old_live.last_byte_us > other.since_us && !self.lags[old.index()];
-                if overlap_us < micros(OVERLAP) || !other_is_well || !old_is_well {
+                if overlap_us < micros(self.policy.overlap) || !other_is_well || !old_is_well {
                     return None;
                 }
                 self.aside("a stream is replaced; the other one goes on");
@@ -591,7 +591,7 @@ impl Supervision {
                 self.main = old.other();
                 self.extra_over = Some((old_live.since_us, old_live.last_byte_us));
                 // The next one after this one is well.
-                self.renew_from_us = after(now.mono_us, OVERLAP);
+                self.renew_from_us = after(now.mono_us, self.policy.overlap);
                 Some(old)
             }
         }
@@ -617,7 +617,8 @@ impl Supervision {
         let (errand, from_us) = if self.policy.streams > 1 {
             (Errand::Second, now.mono_us.max(self.extra_from_us))
         } else if self.due_for_renewal(now).is_some() {
-            (Errand::Renewal, after(now.mono_us, LEAD))
+            // What is passed on from now on is remembered.
+            (Errand::Renewal, after(now.mono_us, SKEW.min(self.policy.overlap)))
         } else if self.probe_us(main).is_some_and(|probe_us| probe_us <= now.mono_us) {
             self.probed_us = Some(main.last_byte_us);
             (Errand::Probe, now.mono_us)
@@ -661,8 +662,8 @@ impl Supervision {
                     }
                     if lane != self.main && matches!(self.errand, Errand::Renewal | Errand::Second)
                     {
-                        at(after(live.since_us, OVERLAP));
-                        at(after(live.since_us, OVERLAP_MAX));
+                        at(after(live.since_us, self.policy.overlap));
+                        at(after(live.since_us, self.policy.overlap * OVERLAPS_MAX));
                     }
                 }
             }
@@ -839,7 +840,7 @@ impl Supervision {
                 self.lanes[extra.index()].phase = Phase::Waiting { until_us, token_helps };
             }
             Errand::Renewal => {
-                self.renew_from_us = until_us.max(after(now.mono_us, LEAD));
+                self.renew_from_us = until_us;
                 self.dismiss();
             }
             Errand::Nothing | Errand::Probe => {

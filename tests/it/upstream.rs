@@ -2,6 +2,7 @@
 //! what was lost, why and when, before anything that came after it.
 
 mod bytes;
+mod renewal;
 mod source;
 mod token;
 

@@ -11,6 +11,7 @@ const POLICY: Policy = Policy {
     probe_after: Duration::from_secs(20),
     age_max: None,
     streams: 1,
+    overlap: OVERLAP,
 };
 /// So impatient that only the budget holds it back.
 const HASTY: Policy = Policy {
@@ -20,6 +21,7 @@ const HASTY: Policy = Policy {
     probe_after: Duration::from_secs(20),
     age_max: None,
     streams: 1,
+    overlap: OVERLAP,
 };
 const WALL_ORIGIN_MS: u64 = 1_790_000_000_000;
 const SEC: u64 = 1_000_000;
