@@ -290,6 +290,12 @@ impl World {
             return;
         }
         let last_us = connection.last_arrival_us;
+        // A stream that died without a word since the other one opened may have been dead before, for
+        // all that can be known: that is told as a hole, and rightly.
+        let other_is_well = other_is_well
+            && live.iter().any(|id| {
+                *id != victim && self.connections[*id].opened_us.is_some_and(|us| us < last_us)
+            });
         let kind = if other_is_well { self.rng.u32(0..5) } else { 4 };
         let name = match kind {
             0 | 1 => {
