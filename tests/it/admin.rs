@@ -256,6 +256,7 @@ async fn status_has_every_field() {
         "subscribers.slowest",
         "subscribers.total",
         "upstream.bytes",
+        "upstream.copies",
         "upstream.detail",
         "upstream.events",
         "upstream.history",
@@ -272,6 +273,9 @@ async fn status_has_every_field() {
         "upstream.source",
         "upstream.stale_after_seconds",
         "upstream.state",
+        "upstream.streams",
+        "upstream.twins",
+        "upstream.window_overflows",
         "uptime_seconds",
         "version",
     ];
