@@ -19,28 +19,37 @@ const DROP_IN = "/v1/devices/events";
  * other that began with it has had two.
  */
 const KEEPALIVES = 3;
+/** A start that takes longer has failed. It is not measured. */
+const STARTS_MAX_MS = 90_000;
 
-/** Every client on a route of a broker's. @param {Broker} broker @param {string} route */
+/**
+ * Every client on a route of a broker's, each with a stream.
+ * @param {Broker} broker
+ * @param {string} route
+ */
 async function clients(broker, route) {
   const url = broker.url + route;
-  const listeners = [
-    ...eventsource.kinds.map((kind) => eventsource.listen(kind, url)),
-    ...python.kinds.map((kind) => python.listen(kind, url, "text/event-stream")),
-    // As scripts do that set no header. (httpx-sse sets it by itself.)
-    python.listen(python.sseclient, url),
-  ];
-  if (route !== DROP_IN) return listeners;
-  return [...listeners, ...(await Promise.all(particle.versions.map((version) => particle.listen(version, broker.url))))];
+  const listeners = eventsource.kinds.map((kind) => eventsource.listen(kind, url));
+  // First, while this process still has a hand free: starting others can take it seconds.
+  for (const { client, told } of listeners) await eventually(`${client} is open`, () => told.includes("open"), STARTS_MAX_MS);
+  if (route === DROP_IN) listeners.push(...(await Promise.all(particle.versions.map((version) => particle.listen(version, broker.url)))));
+  listeners.push(...python.kinds.map((kind) => python.listen(kind, url, "text/event-stream")));
+  // As scripts do that set no header. (httpx-sse sets it by itself.)
+  listeners.push(python.listen(python.sseclient, url));
+  const there = async () => (await broker.json("/status")).subscribers.total === listeners.length;
+  await eventually("all are there", there, STARTS_MAX_MS);
+  return listeners;
 }
 
-describe("no client sees a false event", { concurrency: true }, () => {
+describe("no client sees a false event", { concurrency: 3 }, () => {
   for (const route of [...NATIVE, DROP_IN]) {
     test(`on ${route}`, async (context) => {
       const upstream = await Upstream.listen();
       const broker = await Broker.serve(upstream, ["--stream-keepalive=1s"]);
-      const listeners = await clients(broker, route);
+      /** @type {import("./support/listener.mjs").Listener[]} */
+      let listeners = [];
       try {
-        await eventually("all are there", async () => (await broker.json("/status")).subscribers.total === listeners.length);
+        listeners = await clients(broker, route);
         await observe(upstream, broker.url + route, listeners);
       } finally {
         for (const { close } of listeners) close();
@@ -52,7 +61,7 @@ describe("no client sees a false event", { concurrency: true }, () => {
         const [own, data] = [seen.filter((event) => !events.includes(event)), events.map(value)];
         assert.deepEqual(data, ["1", "2"], client);
         assert.deepEqual(own.map(({ name }) => name), hello, client);
-        assert.deepEqual(told.filter((word) => word !== "open"), [], client);
+        assert.ok(told.length <= 1 && (told[0] ?? "open") === "open", `${client}: ${told}`);
       }
       context.diagnostic(`${route}: ${listeners.map(({ client }) => client).join(", ")}`);
     });

@@ -33,7 +33,8 @@ export function listen({ client, Base }, url) {
         const { type, data, lastEventId } = /** @type {MessageEvent} */ (event);
         listener.take({ name: type, data, id: lastEventId });
       } else {
-        listener.told.push(event.type);
+        const { type, message } = /** @type {{ type: string, message?: string }} */ (event);
+        listener.told.push(message ? `${type}: ${message}` : type);
       }
       return super.dispatchEvent(event);
     }
