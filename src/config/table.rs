@@ -262,7 +262,7 @@ pub(super) fn rows() -> Vec<Setting> {
             "enabled",
             Switch,
             Text("false"),
-            "Pass events on to the cloud, with the broker's own token, for whoever reaches the port",
+            "Pass events on to the cloud, with the broker's own token, for whoever reaches the port (the demo does)",
         ),
         row(
             "publish",
