@@ -11,6 +11,7 @@
 //! - no module but this one reads the process environment, and it does so in one function,
 //!   [`Environment::read`].
 
+mod element;
 mod environment;
 mod file;
 mod flags;
@@ -28,6 +29,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use element::Element;
 pub use environment::Environment;
 pub use flags::flags;
 pub use layers::{Override, load, load_with};

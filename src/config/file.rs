@@ -11,13 +11,13 @@ use std::{
     path::Path,
 };
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{
     layers::Given,
     loaded::{Origin, path_text},
     problems::Problem,
-    settings::{Setting, Settings},
+    settings::{Kind, Setting, Settings},
     suggest,
     value::Shape,
 };
@@ -113,6 +113,7 @@ impl Reader<'_> {
             DeValue::Float(float) => (Shape::Float, float.to_string()),
             DeValue::Boolean(boolean) => (Shape::Boolean, boolean.to_string()),
             DeValue::Datetime(_) => (Shape::Other("a date or time"), String::new()),
+            DeValue::Array(values) if matches!(setting.kind, Kind::List { .. }) => list(values),
             DeValue::Array(_) => (Shape::Other("a list"), String::new()),
             DeValue::Table(_) => (Shape::Other("a section"), String::new()),
         };
@@ -207,6 +208,21 @@ fn in_order<'a, 'i>(
     pairs
 }
 
+/// An array as the text that a list is in the other layers.
+fn list(values: &DeArray<'_>) -> (Shape, String) {
+    let mut texts = Vec::new();
+    for value in values {
+        match value.get_ref() {
+            DeValue::String(text) if text.is_empty() => {
+                return (Shape::Other("a list with an empty text"), String::new());
+            }
+            DeValue::String(text) => texts.push(text.as_ref()),
+            _ => return (Shape::Other("a list of more than texts"), String::new()),
+        }
+    }
+    (Shape::Text, texts.join(","))
+}
+
 fn line_of(bytes: &[u8], offset: usize) -> usize {
     1 + bytes.iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
@@ -227,6 +243,23 @@ mod tests {
     fn an_endless_file_is_not_read_to_its_end() {
         let error = read(Path::new("/dev/zero")).unwrap_err();
         assert_eq!(error.to_string(), "it is larger than 1048576 bytes");
+    }
+
+    #[test]
+    fn an_array_is_a_list() {
+        let read = |text: &str| {
+            let table = DeTable::parse(text).unwrap();
+            match table.get_ref().get("a").map(|value| value.get_ref()) {
+                Some(DeValue::Array(values)) => list(values),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(read("a = []"), (Shape::Text, String::new()));
+        assert_eq!(read("a = ['b']"), (Shape::Text, "b".to_owned()));
+        assert_eq!(read("a = ['b', \"c\"]"), (Shape::Text, "b,c".to_owned()));
+        assert_eq!(read("a = ['b', '']").0, Shape::Other("a list with an empty text"));
+        assert_eq!(read("a = ['b', 5]").0, Shape::Other("a list of more than texts"));
+        assert_eq!(read("a = [['b']]").0, Shape::Other("a list of more than texts"));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The command line: one flag for each setting, made from the table.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
@@ -43,9 +46,11 @@ pub(super) fn layer(matches: &ArgMatches, problems: &mut Vec<Problem>) -> Vec<Gi
     let mut layer = Vec::new();
     for setting in Settings::table() {
         // A command may have left some flags out; then they were not given.
-        if let Ok(Some(value)) = matches.try_get_one::<OsString>(&setting.name) {
+        if let Ok(Some(values)) = matches.try_get_many::<OsString>(&setting.name) {
             let origin = Origin::Flag(format!("--{}", setting.flag));
-            layer.extend(Given::from_os(setting, value, origin, problems));
+            // Only a list's flag may be repeated.
+            let value = values.map(OsString::as_os_str).collect::<Vec<_>>().join(OsStr::new(","));
+            layer.extend(Given::from_os(setting, &value, origin, problems));
         }
     }
     layer
@@ -66,7 +71,10 @@ fn flag(setting: &'static Setting) -> Arg {
     Arg::new(setting.name.as_str())
         .long(setting.flag.as_str())
         .value_name(value_name(&setting.kind))
-        .action(ArgAction::Set)
+        .action(match setting.kind {
+            Kind::List { .. } => ArgAction::Append,
+            _ => ArgAction::Set,
+        })
         .value_parser(value_parser!(OsString))
         .allow_negative_numbers(true)
         .hide_short_help(!SECTIONS_SHORT.contains(&setting.section))
@@ -87,6 +95,7 @@ fn value_name(kind: &Kind) -> &'static str {
         Kind::Switch => "BOOL",
         Kind::Secret { .. } => "SECRET",
         Kind::TraceFilter => "FILTER",
+        Kind::List { .. } => "LIST",
     }
 }
 

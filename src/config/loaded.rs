@@ -167,6 +167,14 @@ impl Loaded {
         }
     }
 
+    /// A setting of kind list; no values where it is not set.
+    pub fn list(&self, name: &str) -> &[String] {
+        match self.value(name, &["list"]) {
+            Some(Value::List(values)) => values,
+            _ => &[],
+        }
+    }
+
     /// A setting of kind secret; `None` where it is not set.
     pub fn secret_opt(&self, name: &str) -> Option<&Secret> {
         match self.value(name, &["secret"]) {

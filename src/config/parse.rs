@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
+    element::{parse_list, toml_array},
     settings::Kind,
     suggest,
     units::{UnitError, duration_text, parse_duration, parse_size, size_text},
@@ -33,6 +34,7 @@ pub(super) fn parse(kind: &Kind, shape: Shape, text: &str) -> Result<Parsed, Fau
         Value::Count(count) => (count.to_string(), false),
         Value::Number(number) => (number.to_string(), false),
         Value::Switch(switch) => (switch.to_string(), false),
+        Value::List(values) => (toml_array(values), false),
         Value::Secret(_) => (toml_string(MASK), true),
         Value::Url(url) if url.query().is_some() => (toml_string(&url_masked(text)), true),
         _ => (toml_string(text), false),
@@ -41,11 +43,11 @@ pub(super) fn parse(kind: &Kind, shape: Shape, text: &str) -> Result<Parsed, Fau
 }
 
 impl Fault {
-    fn new(what: impl Into<String>) -> Self {
+    pub(super) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: None }
     }
 
-    fn with_remedy(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn with_remedy(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: Some(remedy.into()) }
     }
 }
@@ -69,7 +71,11 @@ fn check_shape(kind: &Kind, shape: Shape, text: &str) -> Result<(), Fault> {
         Shape::Float => matches!(kind, Kind::Number { .. }),
         Shape::Boolean => matches!(kind, Kind::Switch),
         Shape::Other(noun) => {
-            return Err(Fault::with_remedy(format!("is {noun}"), "give it a single value"));
+            let remedy = match kind {
+                Kind::List { .. } => "give it texts, as in [\"a\", \"b\"]",
+                _ => "give it a single value",
+            };
+            return Err(Fault::with_remedy(format!("is {noun}"), remedy));
         }
     };
     if fits {
@@ -142,6 +148,9 @@ fn parse_text(kind: &Kind, text: &str) -> Result<Value, Fault> {
         },
         Kind::Secret { bytes_max } => parse_secret(text, *bytes_max),
         Kind::TraceFilter => parse_trace_filter(text),
+        Kind::List { element, count_max } => {
+            parse_list(*element, *count_max, text).map(Value::List)
+        }
     }
 }
 

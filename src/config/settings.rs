@@ -5,6 +5,7 @@
 use std::{fmt, sync::LazyLock, time::Duration};
 
 use super::{
+    element::Element,
     table,
     units::{duration_text, size_text},
 };
@@ -103,6 +104,13 @@ pub enum Kind {
     },
     /// A level, or filter directives as tracing-subscriber reads them.
     TraceFilter,
+    /// Values separated by commas; in the file an array too. A flag may be repeated.
+    List {
+        /// What each is.
+        element: Element,
+        /// Most values allowed.
+        count_max: usize,
+    },
 }
 
 /// What holds when no layer sets a setting.
@@ -180,6 +188,7 @@ impl Kind {
             Kind::Switch => "switch",
             Kind::Secret { .. } => "secret",
             Kind::TraceFilter => "trace filter",
+            Kind::List { .. } => "list",
         }
     }
 
@@ -201,6 +210,7 @@ impl Kind {
             Kind::Switch => "true or false".to_owned(),
             Kind::Secret { bytes_max } => format!("1 to {bytes_max} bytes"),
             Kind::TraceFilter => "a level or directives".to_owned(),
+            Kind::List { element, count_max } => format!("up to {count_max} {}", element.bounds()),
         }
     }
 
@@ -227,6 +237,10 @@ impl Kind {
                 "error, warn, info, debug or trace, or directives such as info,fanlight=debug"
                     .to_owned()
             }
+            Kind::List { element, count_max } => format!(
+                "up to {count_max} values, separated by commas or as an array of texts; each {}",
+                element.allowed()
+            ),
         }
     }
 }

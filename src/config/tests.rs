@@ -603,6 +603,7 @@ fn every_setting_has_a_reader() {
             (Kind::Url, _) => assert_eq!(loaded.url(name).as_str(), "https://api.particle.io/"),
             (Kind::Choice(words), _) => assert!(words.contains(&loaded.choice(name))),
             (Kind::Switch, _) => drop(loaded.switch(name)),
+            (Kind::List { .. }, _) => assert!(loaded.list(name).is_empty(), "{name}"),
             (Kind::Secret { .. }, _) => assert!(loaded.secret_opt(name).is_some()),
         }
         assert_eq!(loaded.is_given(name), name == "upstream.token", "{name}");

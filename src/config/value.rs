@@ -30,6 +30,7 @@ pub(super) enum Value {
     Choice(&'static str),
     Switch(bool),
     Secret(Secret),
+    List(Vec<String>),
 }
 
 /// A checked value and how it stands in a configuration file.

@@ -1,0 +1,113 @@
+//! The values of a list: what each may be.
+//!
+//! Law: a list is one text in every layer, its values separated by commas, so that the flag, the
+//! variable and the file say the same; an array in the file is that text in another dress. Hence no
+//! value holds a comma.
+
+use super::{
+    parse::Fault,
+    value::{cut, toml_string},
+};
+
+/// What the values of a list are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// Text without control characters and commas, not empty.
+    Text {
+        /// Longest allowed, in bytes of UTF-8.
+        bytes_max: usize,
+    },
+}
+
+impl Element {
+    /// What the values are, in a few words, after their number.
+    pub(super) fn bounds(self) -> String {
+        match self {
+            Element::Text { bytes_max } => format!("texts of 1 to {bytes_max} bytes"),
+        }
+    }
+
+    /// One of them in full, for a message.
+    pub(super) fn allowed(self) -> String {
+        match self {
+            Element::Text { bytes_max } => {
+                format!("1 to {bytes_max} bytes without control characters and commas")
+            }
+        }
+    }
+
+    /// The value in its canonical form, or what is wrong with it, to be read after the value.
+    fn parse(self, text: &str) -> Result<String, Fault> {
+        match self {
+            Element::Text { bytes_max } if text.len() > bytes_max => {
+                Err(Fault::new(format!("which is {} bytes long", text.len())))
+            }
+            Element::Text { .. } if text.chars().any(char::is_control) => {
+                Err(Fault::new("which contains a control character"))
+            }
+            Element::Text { .. } => Ok(text.to_owned()),
+        }
+    }
+}
+
+/// Takes a list apart. Nothing at all is a list without values; spaces around values do not count.
+pub(super) fn parse_list(
+    element: Element,
+    count_max: usize,
+    text: &str,
+) -> Result<Vec<String>, Fault> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = text.split(',').map(str::trim);
+    let count = values.clone().count();
+    if count > count_max {
+        return Err(Fault::new(format!("has {count} values")));
+    }
+    let parse = |value: &str| match value {
+        "" => Err(Fault::with_remedy("has a value of no characters", "take out a comma")),
+        _ => element.parse(value).map_err(|fault| Fault {
+            what: format!("has {}, {}", toml_string(&cut(value)), fault.what),
+            remedy: fault.remedy,
+        }),
+    };
+    values.map(parse).collect()
+}
+
+/// The list as an array of a configuration file.
+pub(super) fn toml_array(values: &[String]) -> String {
+    let quoted: Vec<String> = values.iter().map(|value| toml_string(value)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: Element = Element::Text { bytes_max: 4 };
+
+    fn fault(text: &str) -> String {
+        match parse_list(TEXT, 3, text) {
+            Ok(values) => panic!("{text:?} was read as {values:?}"),
+            Err(Fault { what, remedy: Some(remedy) }) => format!("{what}; {remedy}"),
+            Err(Fault { what, remedy: None }) => what,
+        }
+    }
+
+    #[test]
+    fn values_are_separated_by_commas() {
+        let list = |text| parse_list(TEXT, 3, text).unwrap();
+        assert_eq!(list("a"), ["a"]);
+        assert_eq!(list(" a, b ,c\t"), ["a", "b", "c"]);
+        assert!(list("").is_empty() && list("  ").is_empty());
+    }
+
+    #[test]
+    fn a_fault_names_the_value() {
+        assert_eq!(fault("a,,b"), "has a value of no characters; take out a comma");
+        assert_eq!(fault("a,"), "has a value of no characters; take out a comma");
+        assert_eq!(fault("a,bcdef"), "has \"bcdef\", which is 5 bytes long");
+        assert_eq!(fault("\u{1b}"), "has \"\\u001B\", which contains a control character");
+        assert_eq!(fault("a,b,c,d"), "has 4 values");
+    }
+}
