@@ -10,7 +10,9 @@ use crate::{
     delivery::WebSocketConfig,
     hub,
     model::ring,
-    server::{AcceptConfig, Config, LimitsConfig, PublishConfig, WebConfig, connections_max_auto},
+    server::{
+        AcceptConfig, Config, Hosts, LimitsConfig, PublishConfig, WebConfig, connections_max_auto,
+    },
     transport::{self, poll},
     upstream::{
         self, Source,
@@ -56,6 +58,7 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
     }
     Ok(Config {
         listen,
+        hosts: Hosts::new(loaded.list("server.hosts").iter().map(String::as_str)),
         accept: AcceptConfig {
             header_timeout: loaded.duration("limits.header_timeout"),
             header_bytes_max: loaded.size("limits.header_bytes_max"),

@@ -4,6 +4,10 @@
 //! variable and the file say the same; an array in the file is that text in another dress. Hence no
 //! value holds a comma.
 
+use std::net::IpAddr;
+
+use url::Host;
+
 use super::{
     parse::Fault,
     value::{cut, toml_string},
@@ -17,12 +21,15 @@ pub enum Element {
         /// Longest allowed, in bytes of UTF-8.
         bytes_max: usize,
     },
+    /// The name of a host, without port. `*.` in front stands for one label; `*` alone for any name.
+    Host,
 }
 
 impl Element {
     /// What the values are, in a few words, after their number.
     pub(super) fn bounds(self) -> String {
         match self {
+            Element::Host => "names".to_owned(),
             Element::Text { bytes_max } => format!("texts of 1 to {bytes_max} bytes"),
         }
     }
@@ -30,6 +37,10 @@ impl Element {
     /// One of them in full, for a message.
     pub(super) fn allowed(self) -> String {
         match self {
+            Element::Host => {
+                "a name without port, such as events.example.org or *.example.org; or * alone, for any"
+                    .to_owned()
+            }
             Element::Text { bytes_max } => {
                 format!("1 to {bytes_max} bytes without control characters and commas")
             }
@@ -39,6 +50,7 @@ impl Element {
     /// The value in its canonical form, or what is wrong with it, to be read after the value.
     fn parse(self, text: &str) -> Result<String, Fault> {
         match self {
+            Element::Host => host(text),
             Element::Text { bytes_max } if text.len() > bytes_max => {
                 Err(Fault::new(format!("which is {} bytes long", text.len())))
             }
@@ -71,7 +83,44 @@ pub(super) fn parse_list(
             remedy: fault.remedy,
         }),
     };
-    values.map(parse).collect()
+    let values: Vec<String> = values.map(parse).collect::<Result<_, _>>()?;
+    if element == Element::Host && values.len() > 1 && values.iter().any(|value| value == "*") {
+        return Err(Fault::with_remedy(
+            "has \"*\" and other values",
+            "write \"*\" alone for any name, or take it out",
+        ));
+    }
+    Ok(values)
+}
+
+/// The name as browsers send it: lower case, and international ones in their ASCII form.
+fn host(text: &str) -> Result<String, Fault> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let (star, name) = match text.strip_prefix("*.") {
+        Some(name) => ("*.", name),
+        None => ("", text),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.contains('/') {
+        return Err(Fault::with_remedy("which is no name", "write the name alone"));
+    }
+    if name.parse::<IpAddr>().is_ok() || name.starts_with('[') {
+        let remedy = "take it out: by an address the broker can be asked in any case";
+        return Err(Fault::with_remedy("which is an address", remedy));
+    }
+    if name.contains(':') {
+        return Err(Fault::with_remedy("which has a port", "take the port out: all are meant"));
+    }
+    if name.contains('*') {
+        let remedy = "write * for the first label alone, as in *.example.org";
+        return Err(Fault::with_remedy("which has a star inside", remedy));
+    }
+    match Host::parse(name) {
+        Ok(Host::Domain(name)) if name.len() <= 253 => Ok(format!("{star}{name}")),
+        Ok(_) | Err(_) => Err(Fault::new("which is no name of a host")),
+    }
 }
 
 /// The list as an array of a configuration file.
@@ -100,6 +149,37 @@ mod tests {
         assert_eq!(list("a"), ["a"]);
         assert_eq!(list(" a, b ,c\t"), ["a", "b", "c"]);
         assert!(list("").is_empty() && list("  ").is_empty());
+    }
+
+    #[test]
+    fn hosts_are_read_as_browsers_send_them() {
+        let list = |text| parse_list(Element::Host, 9, text).unwrap();
+        assert_eq!(
+            list("Events.Example.ORG., *.Lan.example"),
+            ["events.example.org", "*.lan.example"]
+        );
+        assert_eq!(list("bücher.example"), ["xn--bcher-kva.example"]);
+        assert_eq!(list("fanlight,*.local"), ["fanlight", "*.local"]);
+        assert_eq!(list("*"), ["*"]);
+        for (text, part) in [
+            ("https://a.example", "no name; write the name alone"),
+            ("127.0.0.1", "an address; take it out"),
+            ("::1", "an address"),
+            ("[::1]:80", "an address"),
+            ("a.example:80", "has a port; take the port out"),
+            ("a.*.example", "a star inside"),
+            ("a*.example", "a star inside"),
+            ("*.", "no name of a host"),
+            ("a b", "no name of a host"),
+            ("2130706433", "no name of a host"),
+            ("*,a.example", "and other values; write \"*\" alone"),
+        ] {
+            let Err(Fault { what, remedy }) = parse_list(Element::Host, 9, text) else {
+                panic!("{text}");
+            };
+            let fault = format!("{what}; {}", remedy.unwrap_or_default());
+            assert!(fault.contains(part), "{fault}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::element::Element;
 use super::settings::{DefaultValue, Kind, Section, Setting};
 
 const KIB: u64 = 1 << 10;
@@ -15,6 +16,9 @@ const NAME_BYTES_MAX: usize = 128;
 /// Longest token. Particle's are 40 bytes; signed ones of other streams run to a few thousand, and
 /// the whole request head has to fit what servers commonly read, 8 KiB.
 const TOKEN_BYTES_MAX: usize = 4096;
+
+/// Most names of the broker; each request is compared with all of them.
+const HOSTS_MAX: usize = 64;
 
 /// The sections in the order of the file, the help and the documentation.
 pub(super) const SECTIONS: &[Section] = &[
@@ -361,6 +365,13 @@ pub(super) fn rows() -> Vec<Setting> {
             duration(secs(1), secs(3600)),
             Text("60s"),
             "Time without a live upstream after which /readyz answers 503",
+        ),
+        row(
+            "server",
+            "hosts",
+            Kind::List { element: Element::Host, count_max: HOSTS_MAX },
+            Unset,
+            "Names the broker answers to, beside addresses and names without a dot",
         ),
         row(
             "server",

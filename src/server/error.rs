@@ -47,6 +47,19 @@ pub(super) enum Error {
         /// What is missing.
         detail: String,
     },
+    /// The request says in no way that can be relied on for whom it is meant.
+    #[error("the request must name its host once, as `Host: name` or `Host: name:port`")]
+    HostUnclear,
+    /// The request is meant for a name that the broker does not answer to.
+    #[error(
+        "this broker does not answer to the name {host}: whoever owns a name can point it at any \
+         address. If it is a name of the broker, list it in server.hosts; by its address it can be \
+         asked in any case"
+    )]
+    HostUnknown {
+        /// The name, cut.
+        host: String,
+    },
     /// A web page of another origin asks for a WebSocket, which no browser rule prevents; for
     /// a stream of the Particle routes while `particle.cors` is off; or to publish.
     #[error(
@@ -172,6 +185,16 @@ impl Error {
                 StatusCode::BAD_REQUEST,
                 "invalid_parameter",
                 "A parameter cannot be understood; the text names it and says what is allowed",
+            ),
+            Error::HostUnclear => (
+                StatusCode::BAD_REQUEST,
+                "invalid_host",
+                "The `Host` header is malformed, or there is more than one",
+            ),
+            Error::HostUnknown { .. } => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "unknown_host",
+                "The request names a host that is neither an address nor listed in `server.hosts`",
             ),
             Error::ForeignOrigin { .. } => (
                 StatusCode::FORBIDDEN,
@@ -312,10 +335,11 @@ impl Error {
     }
 
     /// One of each, by status: what the descriptions of the interface show.
-    pub(super) fn samples() -> [Error; 22] {
+    pub(super) fn samples() -> [Error; 24] {
         let invalid = Request::parse(Route::Poll, Some("limit=0"), &HeaderMap::new());
         [
             invalid.map_or_else(Error::InvalidParameter, |_| Error::Internal),
+            Error::HostUnclear,
             Error::PrefixMissing,
             Error::Draft(DraftError::NameMissing),
             Error::ForeignOrigin { origin: "https://elsewhere.example".to_owned() },
@@ -335,6 +359,7 @@ impl Error {
             Error::not_allowed(&Method::POST, "GET, HEAD"),
             Error::BodyMissing { secs: 5 },
             Error::TooLarge { bytes_max: BODY_BYTES_MAX },
+            Error::HostUnknown { host: "elsewhere.example".to_owned() },
             Error::UpgradeRequired {
                 detail: "WebSocket protocol error: No \"Connection: upgrade\" header".to_owned(),
             },
@@ -390,6 +415,10 @@ impl IntoResponse for Error {
         match self {
             Error::MethodNotAllowed { allowed, .. } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+            }
+            // Where one request was unclear, the next cannot be told from it for certain.
+            Error::HostUnclear => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Error::UpgradeRequired { .. } => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -6,6 +6,7 @@ mod allowance;
 mod assets;
 mod description;
 mod error;
+mod hosts;
 mod limits;
 mod particle;
 mod publish;
@@ -31,6 +32,7 @@ use crate::{
 
 pub use accept::Config as AcceptConfig;
 pub use assets::Config as WebConfig;
+pub use hosts::Hosts;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
 pub use publish::Config as PublishConfig;
 pub use shutdown::Shutdown;
@@ -44,6 +46,8 @@ use publish::Desk;
 pub struct Config {
     /// Where it listens. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// The names it answers to.
+    pub hosts: Hosts,
     /// Times and bounds of connections.
     pub accept: AcceptConfig,
     /// How many connections.
@@ -123,6 +127,7 @@ impl std::ops::Deref for App {
 
 #[derive(Debug)]
 struct Parts {
+    hosts: Hosts,
     hub: Hub,
     telemetry: Arc<Telemetry>,
     clock: Clock,
@@ -199,6 +204,7 @@ impl Broker {
         };
         let exits = Exits { shards: shards.clone(), websocket: config.websocket };
         let app = App(Arc::new(Parts {
+            hosts: config.hosts,
             hub,
             telemetry: telemetry.clone(),
             clock: clock.clone(),

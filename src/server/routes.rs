@@ -72,14 +72,18 @@ pub(super) fn router(app: App) -> Router {
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Error::Internal.into_response()
         }))
+        .layer(middleware::from_fn_with_state(app.clone(), enter))
         .layer(nosniff)
-        .layer(middleware::from_fn_with_state(app.clone(), count))
         .with_state(app)
 }
 
-/// Counts answers by class of status.
-async fn count(State(app): State<App>, request: HttpRequest, next: Next) -> Response {
-    let response = next.run(request).await;
+/// The way to every route: asks for the name the broker is called by, and counts answers by class
+/// of status.
+async fn enter(State(app): State<App>, request: HttpRequest, next: Next) -> Response {
+    let response = match app.hosts.admit(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
     app.telemetry.request(response.status().as_u16());
     response
 }

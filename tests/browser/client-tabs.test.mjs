@@ -36,7 +36,7 @@ let flowing;
 before(async () => {
   browser = await chromium();
   upstream = await Upstream.listen();
-  broker = await Broker.serve(upstream);
+  broker = await Broker.serve(upstream, [`--server-hosts=${INSECURE_HOST}`]);
 });
 after(async () => {
   await browser?.close();

@@ -347,7 +347,8 @@ async fn each_fault_of_a_proxy_is_named() {
         (Faults { cut_after: Some("\r\n:\n"), ..inside }, &["cut"]),
         (Faults { dropped: &["last-event-id"], ..inside }, &["resume"]),
         (Faults { dropped: &["upgrade"], ..inside }, &["websocket"]),
-        (Faults { host: Some("inside.example"), ..inside }, &["origin"]),
+        (Faults { host: Some("inside"), ..inside }, &["origin"]),
+        (Faults { host: Some("inside.example"), ..inside }, &["answer"]),
         (
             Faults { replaced: &[("cache-control: no-store, no-transform\r\n", "")], ..inside },
             &["headers"],

@@ -13,7 +13,7 @@ use crate::harness::{Stream, ask, broker, get, quiet_cloud, subscribers};
 use documents::{Documents, operations};
 
 /// The paths that the router answers, as its source names them.
-fn routed() -> BTreeSet<String> {
+pub(crate) fn routed() -> BTreeSet<String> {
     let source = std::fs::read_to_string("src/server/routes.rs").unwrap();
     let source = source.split("#[cfg(test)]").next().unwrap();
     for word in [".nest(", ".nest_service(", ".route_service(", ".fallback_service("] {

@@ -5,6 +5,7 @@ mod harness;
 
 mod smoke;
 
+mod edge;
 mod latest;
 mod limits;
 mod ndjson;

@@ -148,6 +148,12 @@ fn unusable(plain: &Watched) -> Option<Finding> {
         401 | 403 | 407 => {
             Finding::failed("answer", format!("{text}: it lets nobody in unasked"), "give what it asks for with --header")
         }
+        421 => Finding::failed(
+            "answer",
+            format!("{text}: the broker does not answer to the name that the proxy asks it by"),
+            "list that name in server.hosts of the broker, and let the proxy pass the Host header on as it came",
+        )
+        .with(&HOST),
         404 => Finding::failed(
             "answer",
             format!("{text}: /events is not there"),
@@ -607,6 +613,7 @@ mod tests {
             (502, "502 with a page: it does not reach the broker"),
             (403, "lets nobody in"),
             (404, "/events is not there"),
+            (421, "does not answer to the name"),
             (301, "points at"),
             (200, "declared as `text/html`"),
             (500, "500"),

@@ -32,10 +32,12 @@ struct Operation {
     body: Option<fn() -> Value>,
     /// What it answers when all is well: status and response.
     answers: fn() -> Vec<(&'static str, Value)>,
-    /// The errors it answers beside `internal`.
+    /// The errors it answers beside those of [`EVERYWHERE`].
     errors: &'static [&'static str],
 }
 
+/// Errors that every route can answer.
+const EVERYWHERE: &[&str] = &["internal", "invalid_host", "unknown_host"];
 /// Errors of routes that want a place among the connections.
 const STREAM_ERRORS: &[&str] = &["invalid_parameter", "too_many_connections", "full", "shutdown"];
 const FILE_ERRORS: &[&str] = &["too_many_connections", "full", "shutdown"];
@@ -553,7 +555,7 @@ impl Operation {
     fn error_answers(&self, responses: &mut Map<String, Value>) -> Map<String, Value> {
         let mut by_status: Vec<(u16, Vec<Error>)> = Vec::new();
         for error in Error::samples() {
-            if !self.errors.contains(&error.name()) && error.name() != Error::Internal.name() {
+            if !self.errors.contains(&error.name()) && !EVERYWHERE.contains(&error.name()) {
                 continue;
             }
             let status = error.status().as_u16();
