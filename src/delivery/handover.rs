@@ -141,11 +141,16 @@ impl Body for HandoverBody {
 
 /// A socket that catches what hyper writes after a session was offered. hyper first reads
 /// what was read before it had the socket.
+///
+/// Once hyper has a request it asks whether there is more, to learn of a client that leaves.
+/// Where a session is about to be offered the socket would be asked for nothing, so the first
+/// time it is put off until hyper has done what else it can.
 #[derive(Debug)]
 pub struct HandoverIo<S> {
     inner: S,
     /// Read already, and not yet given to hyper.
     ahead: Bytes,
+    is_put_off: bool,
     handover: Arc<Handover>,
 }
 
@@ -153,7 +158,7 @@ impl<S> HandoverIo<S> {
     /// Passes everything on to `inner` until `handover` has an offer. `ahead` was read from
     /// `inner` already.
     pub fn new(inner: S, ahead: Bytes, handover: Arc<Handover>) -> HandoverIo<S> {
-        HandoverIo { inner, ahead, handover }
+        HandoverIo { inner, ahead, is_put_off: false, handover }
     }
 
     /// The socket itself, and what of `ahead` hyper has not taken.
@@ -169,6 +174,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for HandoverIo<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
+            if !std::mem::replace(&mut self.is_put_off, true) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             return Pin::new(&mut self.inner).poll_read(context, buffer);
         }
         let taken = buffer.remaining().min(self.ahead.len());

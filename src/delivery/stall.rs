@@ -44,11 +44,6 @@ impl<S> StallGuard<S> {
         StallGuard { inner, peer, telemetry, write_stall, timer: None }
     }
 
-    /// The socket, to look at.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
     /// The socket itself.
     pub fn into_inner(self) -> S {
         self.inner

@@ -5,7 +5,8 @@
 //! stream is open.
 
 use std::{
-    future::{Future as _, poll_fn},
+    convert::Infallible,
+    future::{Future, poll_fn},
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -13,25 +14,24 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
-use axum::Router;
+use axum::body::Body;
 use bytes::Bytes;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, TcpKeepalive, Type};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, ReadBuf},
     time::Instant,
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tower::Service as _;
 
 use crate::{
     delivery::{
-        Framing, Handover, HandoverIo, Offer, StallGuard, WebSocketConfig,
+        Framing, Handover, HandoverIo, Listener, Offer, Socket, StallGuard, WebSocketConfig,
         shard::{Arrival, Shards},
         stream, websocket,
     },
@@ -40,6 +40,7 @@ use crate::{
 
 use super::{
     limits::{Admission, Connections, Permit},
+    routes::Door,
     shutdown::Shutdown,
 };
 
@@ -103,8 +104,9 @@ pub(super) struct Exits {
 
 /// A port that listens, with the settings its connections inherit: on Linux all of these
 /// are copied from the listening socket (five calls of the kernel less for each).
-pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<Listener> {
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     // Set before listening, so that the window a client is offered fits the buffer.
@@ -117,13 +119,13 @@ pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListen
     socket.set_tcp_keepalive(&keepalive)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Listener::from_std(socket.into())
 }
 
-/// Accepts connections and serves `router` on them until told to finish.
+/// Accepts connections and serves what is behind `door` on them until told to finish.
 pub(super) async fn run(
-    listener: TcpListener,
-    router: Router,
+    listener: Listener,
+    door: Arc<Door>,
     connections: Arc<Connections>,
     exits: Exits,
     config: Config,
@@ -154,25 +156,26 @@ pub(super) async fn run(
         if let Some((admission, permit)) = connections.admit(address.ip()) {
             let peer = Arc::new(Peer::new(address));
             let place = Place { _permit: permit, _running: shutdown.token() };
-            let io = StallGuard::new(
+            let mut io = StallGuard::new(
                 stream,
                 peer.clone(),
                 connections.telemetry().clone(),
                 config.write_stall,
             );
-            let (router, exits) = (router.clone(), exits.clone());
+            let (door, exits) = (door.clone(), exits.clone());
             let ending = shutdown.clone();
             // Counted by its place, wherever that goes.
             shutdown.spawn_held(async move {
                 // HTTP takes some 15 KiB for each connection. In a storm of them most are
                 // yet to say something, and until then they take next to nothing.
-                let Some(begun) = begins(io.get_ref(), &config, &ending).await else { return };
+                let Some(begun) = begins(&mut io, &config, &ending).await else { return };
                 let handover = Arc::new(Handover::default());
                 let io = HandoverIo::new(io, begun.bytes, handover.clone());
-                let connection = Connection { peer, admission, handover };
+                let connection = Connection { peer, admission, handover: handover.clone() };
+                let answer = move |request| door.clone().answer(request, connection.clone());
                 // On the heap, and gone before what comes next.
-                let serving =
-                    Box::pin(serve(io, connection, router, config, begun.deadline, &ending));
+                let serving = serve(io, &handover, answer, config, begun.deadline, &ending);
+                let serving = Box::pin(serving);
                 if let Some(left) = serving.await {
                     Box::pin(leave_http(left, place, exits, &ending)).await;
                 }
@@ -190,33 +193,33 @@ struct Begun {
 }
 
 /// Reads what comes first. None if nothing comes in time, or ever.
-async fn begins(stream: &TcpStream, config: &Config, shutdown: &Shutdown) -> Option<Begun> {
+async fn begins(
+    io: &mut (impl AsyncRead + Unpin),
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Option<Begun> {
     let deadline = Instant::now() + config.header_timeout;
     let bytes = tokio::select! {
-        bytes = tokio::time::timeout_at(deadline, first_bytes(stream)) => bytes.ok()?.ok()?,
+        bytes = tokio::time::timeout_at(deadline, first_bytes(io)) => bytes.ok()?.ok()?,
         () = shutdown.finishing() => return None,
     };
     (!bytes.is_empty()).then_some(Begun { bytes, deadline })
 }
 
-/// Reads, and does not ask whether there is something to read: tokio takes a socket that
-/// was just accepted for readable until a read has found nothing.
-async fn first_bytes(stream: &TcpStream) -> io::Result<Bytes> {
-    loop {
-        stream.readable().await?;
-        // On the stack, so that a connection that waits holds none of it.
-        let mut buffer = [0; FIRST_READ_BYTES_MAX];
-        match stream.try_read(&mut buffer) {
-            Ok(read) => return Ok(Bytes::copy_from_slice(&buffer[..read])),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
+async fn first_bytes(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
+    poll_fn(|context| {
+        // On the stack of this poll, so that a connection that waits holds none of it.
+        let mut bytes = [0; FIRST_READ_BYTES_MAX];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut *io).poll_read(context, &mut buffer))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+    })
+    .await
 }
 
 /// A session that leaves HTTP.
 struct Left {
-    io: StallGuard<TcpStream>,
+    io: StallGuard<Socket>,
     offer: Offer,
     /// What was read after the request.
     read_ahead: Bytes,
@@ -224,22 +227,20 @@ struct Left {
 
 /// Serves HTTP until the connection ends, or a session leaves with it. The first head must
 /// have arrived by `deadline`.
-async fn serve(
-    io: HandoverIo<StallGuard<TcpStream>>,
-    connection: Connection,
-    router: Router,
+async fn serve<F: Future<Output = Response<Body>>>(
+    io: HandoverIo<StallGuard<Socket>>,
+    handover: &Handover,
+    answer: impl Fn(Request<Body>) -> F,
     config: Config,
     deadline: Instant,
     shutdown: &Shutdown,
 ) -> Option<Left> {
-    let address = connection.peer.addr;
-    let handover = connection.handover.clone();
     let is_heard = AtomicBool::new(false);
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         is_heard.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(connection.clone());
         // On the heap, so that the connection can be taken apart.
-        Box::pin(router.clone().call(request))
+        let answering = answer(request.map(Body::new));
+        Box::pin(async { Ok::<_, Infallible>(answering.await) })
     });
     let mut serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -269,11 +270,11 @@ async fn serve(
     match ended {
         Some(Ok(())) => {}
         Some(Err(error)) => {
-            tracing::debug!(peer = %address, %error, "connection ended");
+            tracing::debug!(%error, "connection ended");
             return None;
         }
         None => {
-            tracing::debug!(peer = %address, "connection ended: its first head came too late");
+            tracing::debug!("connection ended: its first head came too late");
             return None;
         }
     }
@@ -323,8 +324,10 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
 
     use super::*;
     use crate::telemetry::Telemetry;
@@ -336,7 +339,7 @@ mod tests {
         send_buffer_bytes: 32 << 10,
     };
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (TcpStream, Socket) {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), &CONFIG).unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (near, listener.accept().await.unwrap().0)
@@ -345,9 +348,9 @@ mod tests {
     /// A client that has said nothing yet is not HTTP's business.
     #[tokio::test]
     async fn a_connection_begins_with_its_first_byte() {
-        let (mut near, far) = pair().await;
+        let (mut near, mut far) = pair().await;
         let shutdown = Shutdown::new();
-        let mut begun = pin!(begins(&far, &CONFIG, &shutdown));
+        let mut begun = pin!(begins(&mut far, &CONFIG, &shutdown));
         // The second time it has been looked at whether there is something to read.
         for _ in 0..2 {
             let pending = poll_fn(|context| Poll::Ready(begun.as_mut().poll(context).is_pending()));
@@ -366,18 +369,14 @@ mod tests {
         let deadline = Instant::now();
         let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
         let handover = Arc::new(Handover::default());
-        let connection = Connection {
-            peer: peer.clone(),
-            admission: Admission::Admitted,
-            handover: handover.clone(),
-        };
         let telemetry = Arc::new(Telemetry::new());
         let io = StallGuard::new(far, peer, telemetry, CONFIG.write_stall);
-        let io = HandoverIo::new(io, first.into(), handover);
-        let router = Router::new().route("/", get(|| async { "answer" }));
+        let io = HandoverIo::new(io, first.into(), handover.clone());
         let config = Config { header_timeout: Duration::from_secs(3600), ..CONFIG };
-        let serving =
-            async move { serve(io, connection, router, config, deadline, &Shutdown::new()).await };
+        let serving = async move {
+            let answer = async |_| Response::new(Body::from("answer"));
+            serve(io, &handover, answer, config, deadline, &Shutdown::new()).await
+        };
         (near, serving)
     }
 
@@ -411,13 +410,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_ends_unheard_does_not_begin() {
-        let (near, far) = pair().await;
+        let (near, mut far) = pair().await;
         drop(near);
-        assert!(begins(&far, &CONFIG, &Shutdown::new()).await.is_none());
-        let (_near, far) = pair().await;
+        assert!(begins(&mut far, &CONFIG, &Shutdown::new()).await.is_none());
+        let (_near, mut far) = pair().await;
         let shutdown = Shutdown::new();
         tokio::join!(shutdown.run(Duration::ZERO, || ()), async {
-            assert!(begins(&far, &CONFIG, &shutdown).await.is_none());
+            assert!(begins(&mut far, &CONFIG, &shutdown).await.is_none());
         });
     }
 }

@@ -230,7 +230,7 @@ impl Broker {
         shutdown.spawn(upkeep(telemetry, shutdown.clone()));
         shutdown.spawn(accept::run(
             listener,
-            routes::router(app.clone()),
+            Arc::new(routes::Door::new(app.clone())),
             app.connections.clone(),
             exits,
             config.accept,

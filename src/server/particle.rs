@@ -37,6 +37,12 @@ const CORS_HEADERS: HeaderValue = HeaderValue::from_static(
 /// How long a browser may remember the answer to a preflight, in seconds.
 const CORS_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
+/// True for paths below `/v1`, also with more slashes in front: clients of the cloud send them
+/// that were given an address with a slash at its end.
+pub(super) fn is_for(path: &str) -> bool {
+    path.trim_start_matches('/').starts_with("v1/")
+}
+
 /// Answers every path below `/v1`. Errors are whole JSON, for all clients: those of the cloud
 /// know no other form.
 pub(super) async fn answer(

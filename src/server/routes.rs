@@ -3,20 +3,20 @@
 //! Law: a handler reads the request, opens what is asked for and hands it to a
 //! driver. It decides nothing about content.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
     extract::{Extension, RawQuery, Request as HttpRequest, State},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use tower::{Layer as _, Service as _};
+use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 
 use crate::{
     delivery::{Framing, HandoverBody},
@@ -40,9 +40,76 @@ const FULL_RETRY_MS: std::ops::RangeInclusive<u64> = 15_000..=60_000;
 /// The same while shutting down: something is likely to listen again soon.
 const CLOSING_RETRY_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
 
+/// What all requests come in by and all answers go out by: what holds for every route, around
+/// the router and not in it, where each layer would be boxed again for each request.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    app: App,
+    router: CatchPanic<Router, fn(Panic) -> Response>,
+}
+
+/// What a panic says.
+type Panic = Box<dyn std::any::Any + Send>;
+
+/// Paths that are answered however full the broker is: what is asked then is how it is.
+const ANSWERED_ALWAYS: [&str; 4] = ["/metrics", "/healthz", "/readyz", "/status"];
+
+impl Door {
+    /// To every route of the broker.
+    pub(super) fn new(app: App) -> Door {
+        let panicked: fn(Panic) -> Response = |_| Error::Internal.into_response();
+        let router = CatchPanicLayer::custom(panicked).layer(router(app.clone()));
+        Door { app, router }
+    }
+
+    /// Answers a request, and counts the answer by class of status.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        mut request: HttpRequest,
+        connection: Connection,
+    ) -> Response {
+        let mut response = match self.turn_away(&request, &connection) {
+            Some(response) => response,
+            None => {
+                request.extensions_mut().insert(connection);
+                self.pass(request).await
+            }
+        };
+        let nosniff = HeaderValue::from_static("nosniff");
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        self.app.telemetry.request(response.status().as_u16());
+        response
+    }
+
+    async fn pass(&self, request: HttpRequest) -> Response {
+        match self.router.clone().call(request).await {
+            Ok(response) => response.map(Body::new),
+            Err(never) => match never {},
+        }
+    }
+
+    /// Turns away who does not call the broker by its name; and what there is no room for, in the
+    /// words that suit the client.
+    fn turn_away(&self, request: &HttpRequest, connection: &Connection) -> Option<Response> {
+        if let Err(error) = self.app.hosts.admit(request.uri(), request.headers()) {
+            return Some(error.into_response());
+        }
+        let path = request.uri().path();
+        // Errors of the cloud's routes are JSON for all: they see by themselves.
+        if ANSWERED_ALWAYS.contains(&path) || particle::is_for(path) {
+            return None;
+        }
+        let error = turned_away(&self.app, connection)?;
+        let mut response = refuse(error, request.headers());
+        // The place is wanted for someone else.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        Some(response)
+    }
+}
+
 /// Every route of the broker.
-pub(super) fn router(app: App) -> Router {
-    let streams = Router::new()
+fn router(app: App) -> Router {
+    Router::new()
         .route("/events", get(events))
         .route("/ws", get(websocket_upgrade))
         .route("/poll", get(poll_once))
@@ -52,54 +119,14 @@ pub(super) fn router(app: App) -> Router {
         .route("/app/{*name}", get(assets::app_file))
         .route("/openapi.json", get(description::openapi))
         .route("/asyncapi.json", get(description::asyncapi))
-        .layer(middleware::from_fn_with_state(app.clone(), admit));
-    let admin = Router::new()
         .route("/metrics", get(admin::metrics))
         .route("/healthz", get(admin::healthz))
         .route("/readyz", get(admin::readyz))
-        .route("/status", get(admin::status));
-    // Its errors are JSON for all, so it sees by itself to whom there is no room for.
-    let drop_in = Router::new().route("/v1/{*path}", any(particle::answer));
-    let nosniff = SetResponseHeaderLayer::overriding(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    streams
-        .merge(admin)
-        .merge(drop_in)
+        .route("/status", get(admin::status))
+        .route("/v1/{*path}", any(particle::answer))
         .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            Error::Internal.into_response()
-        }))
-        .layer(middleware::from_fn_with_state(app.clone(), enter))
-        .layer(nosniff)
         .with_state(app)
-}
-
-/// The way to every route: asks for the name the broker is called by, and counts answers by class
-/// of status.
-async fn enter(State(app): State<App>, request: HttpRequest, next: Next) -> Response {
-    let response = match app.hosts.admit(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    };
-    app.telemetry.request(response.status().as_u16());
-    response
-}
-
-/// Turns away what there is no room for, in the words that suit the client.
-async fn admit(
-    State(app): State<App>,
-    Extension(connection): Extension<Connection>,
-    request: HttpRequest,
-    next: Next,
-) -> Response {
-    let Some(error) = turned_away(&app, &connection) else { return next.run(request).await };
-    let mut response = refuse(error, request.headers());
-    // The place is wanted for someone else.
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 /// Why there is no room for the client of a connection; none if there is.
@@ -314,8 +341,7 @@ async fn elsewhere(
     connection: Extension<Connection>,
     request: HttpRequest,
 ) -> Response {
-    let path = request.uri().path();
-    if path.starts_with("//") && path.trim_start_matches('/').starts_with("v1/") {
+    if particle::is_for(request.uri().path()) {
         return particle::answer(app, connection, request).await;
     }
     Error::not_found(request.uri()).into_response()
