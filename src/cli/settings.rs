@@ -11,7 +11,8 @@ use crate::{
     hub,
     model::ring,
     server::{
-        AcceptConfig, Config, Hosts, LimitsConfig, PublishConfig, WebConfig, connections_max_auto,
+        AcceptConfig, Config, Hosts, LimitsConfig, Origins, PublishConfig, WebConfig,
+        connections_max_auto,
     },
     transport::{self, poll},
     upstream::{
@@ -59,6 +60,10 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
     Ok(Config {
         listen,
         hosts: Hosts::new(loaded.list("server.hosts").iter().map(String::as_str)),
+        origins: Origins::new(
+            loaded.list("server.origins").iter().map(String::as_str),
+            loaded.switch("particle.cors"),
+        ),
         accept: AcceptConfig {
             header_timeout: loaded.duration("limits.header_timeout"),
             header_bytes_max: loaded.size("limits.header_bytes_max"),
@@ -107,7 +112,6 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
             per_second: loaded.number("publish.per_second"),
             burst: loaded.count("publish.burst"),
         },
-        cors: loaded.switch("particle.cors"),
         source: loaded.choice("upstream.source"),
         drain_window: loaded.duration("server.drain_window"),
         ready_after: loaded.duration("server.ready_after"),

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use url::Host;
+use url::{Host, Url};
 
 use super::{
     parse::Fault,
@@ -23,6 +23,8 @@ pub enum Element {
     },
     /// The name of a host, without port. `*.` in front stands for one label; `*` alone for any name.
     Host,
+    /// The origin of a web page: scheme, host, and port unless it is the scheme's own.
+    Origin,
 }
 
 impl Element {
@@ -30,6 +32,7 @@ impl Element {
     pub(super) fn bounds(self) -> String {
         match self {
             Element::Host => "names".to_owned(),
+            Element::Origin => "origins".to_owned(),
             Element::Text { bytes_max } => format!("texts of 1 to {bytes_max} bytes"),
         }
     }
@@ -39,6 +42,11 @@ impl Element {
         match self {
             Element::Host => {
                 "a name without port, such as events.example.org or *.example.org; or * alone, for any"
+                    .to_owned()
+            }
+            Element::Origin => {
+                "scheme and host, and port where it is not the scheme's own, such as \
+                 https://app.example.org or http://localhost:3000"
                     .to_owned()
             }
             Element::Text { bytes_max } => {
@@ -51,6 +59,7 @@ impl Element {
     fn parse(self, text: &str) -> Result<String, Fault> {
         match self {
             Element::Host => host(text),
+            Element::Origin => origin(text),
             Element::Text { bytes_max } if text.len() > bytes_max => {
                 Err(Fault::new(format!("which is {} bytes long", text.len())))
             }
@@ -123,6 +132,44 @@ fn host(text: &str) -> Result<String, Fault> {
     }
 }
 
+/// The origin as browsers send it: lower case, international names in their ASCII form, and
+/// without a port that is the scheme's own.
+fn origin(text: &str) -> Result<String, Fault> {
+    let no_origin = || Fault::new("which is no origin");
+    match text {
+        "null" => {
+            let what = "which is the origin of every page that has none of its own";
+            return Err(Fault::with_remedy(what, "serve the page from somewhere"));
+        }
+        _ if text.contains('*') => {
+            let remedy = "name each origin; particle.cors opens the streams below /v1 to all";
+            return Err(Fault::with_remedy("which has a star", remedy));
+        }
+        _ => {}
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(Fault::with_remedy("which has no scheme", format!("write https://{text}")));
+    };
+    if rest.contains(['/', '?', '#']) {
+        return Err(Fault::with_remedy("which has a path", "end it with the host or its port"));
+    }
+    if rest.contains(['@', '\\']) {
+        return Err(no_origin());
+    }
+    let scheme = scheme.to_ascii_lowercase();
+    if matches!(scheme.as_str(), "http" | "https") {
+        let url = Url::parse(&format!("{scheme}://{rest}/")).map_err(|_| no_origin())?;
+        return Ok(url.origin().ascii_serialization());
+    }
+    // Those of apps and of extensions, which browsers send as they are.
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        && !matches!(scheme.as_str(), "about" | "blob" | "data" | "file" | "javascript");
+    let is_host =
+        !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c));
+    if is_scheme && is_host { Ok(format!("{scheme}://{rest}")) } else { Err(no_origin()) }
+}
+
 /// The list as an array of a configuration file.
 pub(super) fn toml_array(values: &[String]) -> String {
     let quoted: Vec<String> = values.iter().map(|value| toml_string(value)).collect();
@@ -175,6 +222,43 @@ mod tests {
             ("*,a.example", "and other values; write \"*\" alone"),
         ] {
             let Err(Fault { what, remedy }) = parse_list(Element::Host, 9, text) else {
+                panic!("{text}");
+            };
+            let fault = format!("{what}; {}", remedy.unwrap_or_default());
+            assert!(fault.contains(part), "{fault}");
+        }
+    }
+
+    #[test]
+    fn origins_are_read_as_browsers_send_them() {
+        let list = |text| parse_list(Element::Origin, 9, text).unwrap();
+        for (text, origin) in [
+            ("https://app.example.org", "https://app.example.org"),
+            ("HTTPS://App.Example.org:443", "https://app.example.org"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://a.example:80", "http://a.example"),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+            ("http://[2001:0DB8::1]:8080", "http://[2001:db8::1]:8080"),
+            ("capacitor://localhost", "capacitor://localhost"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ] {
+            assert_eq!(list(text), [origin], "{text}");
+        }
+        for (text, part) in [
+            ("null", "every page that has none"),
+            ("*", "has a star; name each origin"),
+            ("https://*.example.org", "has a star"),
+            ("app.example.org", "no scheme; write https://app.example.org"),
+            ("https://a.example/", "has a path"),
+            ("https://a.example?x", "has a path"),
+            ("https://u@a.example", "no origin"),
+            ("https://", "no origin"),
+            ("https://a.example:99999", "no origin"),
+            ("file://", "no origin"),
+            ("file://x", "no origin"),
+            ("1a://x", "no origin"),
+        ] {
+            let Err(Fault { what, remedy }) = parse_list(Element::Origin, 9, text) else {
                 panic!("{text}");
             };
             let fault = format!("{what}; {}", remedy.unwrap_or_default());

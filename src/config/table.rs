@@ -20,6 +20,9 @@ const TOKEN_BYTES_MAX: usize = 4096;
 /// Most names of the broker; each request is compared with all of them.
 const HOSTS_MAX: usize = 64;
 
+/// Most origins of pages; each request of a page is compared with all of them.
+const ORIGINS_MAX: usize = 64;
+
 /// The sections in the order of the file, the help and the documentation.
 pub(super) const SECTIONS: &[Section] = &[
     Section { name: "", help: "General" },
@@ -372,6 +375,13 @@ pub(super) fn rows() -> Vec<Setting> {
             Kind::List { element: Element::Host, count_max: HOSTS_MAX },
             Unset,
             "Names the broker answers to, beside addresses and names without a dot",
+        ),
+        row(
+            "server",
+            "origins",
+            Kind::List { element: Element::Origin, count_max: ORIGINS_MAX },
+            Unset,
+            "Origins whose web pages may use the broker, beside its own",
         ),
         row(
             "server",

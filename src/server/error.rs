@@ -60,12 +60,11 @@ pub(super) enum Error {
         /// The name, cut.
         host: String,
     },
-    /// A web page of another origin asks for a WebSocket, which no browser rule prevents; for
-    /// a stream of the Particle routes while `particle.cors` is off; or to publish.
+    /// A web page of another origin asks, which is not listed.
     #[error(
-        "pages of {origin} may neither read from here nor publish: serve them from the broker's own \
-         origin, and let a proxy in between keep the Host header; particle.cors lets all pages read \
-         the streams below /v1"
+        "pages of {origin} may neither read from here nor publish: list their origin in \
+         server.origins, or serve them from the broker's own, where a proxy in between keeps the Host \
+         header; particle.cors lets all pages read the streams below /v1"
     )]
     ForeignOrigin {
         /// The page's origin, cut.
@@ -199,7 +198,7 @@ impl Error {
             Error::ForeignOrigin { .. } => (
                 StatusCode::FORBIDDEN,
                 "foreign_origin",
-                "Asked for by a web page of another origin",
+                "Asked for by a web page of another origin that is not listed in `server.origins`",
             ),
             Error::NotFound { .. } => {
                 (StatusCode::NOT_FOUND, "not_found", "There is nothing at that path")

@@ -8,6 +8,7 @@ mod description;
 mod error;
 mod hosts;
 mod limits;
+mod origin;
 mod particle;
 mod publish;
 mod routes;
@@ -34,6 +35,7 @@ pub use accept::Config as AcceptConfig;
 pub use assets::Config as WebConfig;
 pub use hosts::Hosts;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
+pub use origin::Origins;
 pub use publish::Config as PublishConfig;
 pub use shutdown::Shutdown;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The names it answers to.
     pub hosts: Hosts,
+    /// The pages that may use it.
+    pub origins: Origins,
     /// Times and bounds of connections.
     pub accept: AcceptConfig,
     /// How many connections.
@@ -69,8 +73,6 @@ pub struct Config {
     pub upstream: upstream::Config,
     /// What goes the other way.
     pub publish: PublishConfig,
-    /// Pages of every origin may read the streams below `/v1`.
-    pub cors: bool,
     /// The source's name in `/status`.
     pub source: &'static str,
     /// How long the end may take.
@@ -128,6 +130,7 @@ impl std::ops::Deref for App {
 #[derive(Debug)]
 struct Parts {
     hosts: Hosts,
+    origins: Origins,
     hub: Hub,
     telemetry: Arc<Telemetry>,
     clock: Clock,
@@ -143,7 +146,6 @@ struct Parts {
     source: &'static str,
     reads: Source,
     publish: Desk,
-    cors: bool,
     started: Moment,
     ready_after: Duration,
     shutdown: Shutdown,
@@ -205,6 +207,7 @@ impl Broker {
         let exits = Exits { shards: shards.clone(), websocket: config.websocket };
         let app = App(Arc::new(Parts {
             hosts: config.hosts,
+            origins: config.origins,
             hub,
             telemetry: telemetry.clone(),
             clock: clock.clone(),
@@ -220,7 +223,6 @@ impl Broker {
             source: config.source,
             reads: config.upstream.source.clone(),
             publish: Desk::new(config.publish, api, started),
-            cors: config.cors,
             started,
             ready_after: config.ready_after,
             shutdown: shutdown.clone(),

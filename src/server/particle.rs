@@ -9,7 +9,7 @@ use axum::{
     extract::{Extension, Request as HttpRequest, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 
 use crate::{
     delivery::{Framing, HandoverBody},
@@ -26,16 +26,8 @@ use super::{
     accept::Connection,
     error::Error,
     publish::{self, Wish},
-    routes::{open, refuse_foreign_pages, turned_away},
+    routes::{open, turned_away},
 };
-
-/// Headers that pages may send: what particle-api-js and the `EventSource` of a browser do.
-const CORS_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, cache-control, content-type, last-event-id, user-agent, x-particle-project, \
-     x-particle-tool",
-);
-/// How long a browser may remember the answer to a preflight, in seconds.
-const CORS_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// True for paths below `/v1`, also with more slashes in front: clients of the cloud send them
 /// that were given an address with a slash at its end.
@@ -50,8 +42,7 @@ pub(super) async fn answer(
     Extension(connection): Extension<Connection>,
     request: HttpRequest,
 ) -> Response {
-    let is_open = app.cors && !matches!(*request.method(), Method::POST);
-    let mut response = match turned_away(&app, &connection) {
+    match turned_away(&app, &connection) {
         Some(error) => {
             let mut response = error.into_response();
             // The place is wanted for someone else.
@@ -59,12 +50,7 @@ pub(super) async fn answer(
             response
         }
         None => respond(&app, &connection, request).await.unwrap_or_else(Error::into_response),
-    };
-    if is_open {
-        let everyone = HeaderValue::from_static("*");
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, everyone);
     }
-    response
 }
 
 async fn respond(
@@ -77,9 +63,6 @@ async fn respond(
     };
     match (request.method().clone(), address) {
         (Method::GET | Method::HEAD, Address::Events { whose, prefix }) => {
-            if !app.cors {
-                refuse_foreign_pages(request.headers())?;
-            }
             let filter = filter(&app.reads, &whose, prefix)?;
             Ok(stream(app, connection, &request, filter))
         }
@@ -91,13 +74,9 @@ async fn respond(
             let wish = reaches(&app.reads, &device).map(|()| Wish::Function { device, function });
             pass_on(app, connection, request, wish).await
         }
-        (Method::OPTIONS, _) => match app.cors {
-            true => Ok(preflight()),
-            false => {
-                refuse_foreign_pages(request.headers())?;
-                Ok((StatusCode::NO_CONTENT, [(header::ALLOW, STREAM_METHODS)]).into_response())
-            }
-        },
+        (Method::OPTIONS, _) => {
+            Ok((StatusCode::NO_CONTENT, [(header::ALLOW, STREAM_METHODS)]).into_response())
+        }
         (Method::GET | Method::HEAD, Address::Function { .. }) => {
             Err(Error::not_found(request.uri()))
         }
@@ -133,30 +112,11 @@ async fn pass_on(
     wish: Result<Wish, Error>,
 ) -> Result<Response, Error> {
     let wish = wish?;
-    refuse_foreign_pages(request.headers())?;
-    refuse_cross_site(request.headers())?;
     let (head, body) = request.into_parts();
     let address = connection.peer.addr.ip();
     let (now, telemetry) = (app.clock.now(), &app.telemetry);
     let answer = app.publish.hand_in(wish, &head.headers, body, address, now, telemetry).await?;
     Ok(publish::response(answer))
-}
-
-/// Browsers say so themselves, where they do not say from which origin.
-fn refuse_cross_site(headers: &HeaderMap) -> Result<(), Error> {
-    match headers.get(HeaderName::from_static("sec-fetch-site")).map(HeaderValue::as_bytes) {
-        None | Some(b"same-origin" | b"none") => Ok(()),
-        Some(_) => Err(Error::ForeignOrigin { origin: "another site".to_owned() }),
-    }
-}
-
-fn preflight() -> Response {
-    let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD")),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, CORS_HEADERS),
-        (header::ACCESS_CONTROL_MAX_AGE, CORS_MAX_AGE),
-    ];
-    (StatusCode::NO_CONTENT, headers).into_response()
 }
 
 /// The events asked for, as a filter on what the upstream reads; or the error that the cloud

@@ -31,7 +31,8 @@ use crate::{
 };
 
 use super::{
-    App, accept::Connection, admin, assets, description, error::Error, limits::Admission, particle,
+    App, accept::Connection, admin, assets, description, error::Error, limits::Admission,
+    origin::Page, particle,
 };
 
 /// Reconnection time told when there is no room, in milliseconds: long and spread, so
@@ -68,12 +69,21 @@ impl Door {
         mut request: HttpRequest,
         connection: Connection,
     ) -> Response {
-        let mut response = match self.turn_away(&request, &connection) {
-            Some(response) => response,
-            None => {
-                request.extensions_mut().insert(connection);
-                self.pass(request).await
+        let mut response = match self.ask(&request) {
+            Ok(page) => {
+                let early =
+                    page.preflight(&request).or_else(|| self.turn_away(&request, &connection));
+                let mut response = match early {
+                    Some(response) => response,
+                    None => {
+                        request.extensions_mut().insert(connection);
+                        self.pass(request).await
+                    }
+                };
+                self.app.origins.mark(page, response.headers_mut());
+                response
             }
+            Err(error) => error.into_response(),
         };
         let nosniff = HeaderValue::from_static("nosniff");
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
@@ -88,12 +98,14 @@ impl Door {
         }
     }
 
-    /// Turns away who does not call the broker by its name; and what there is no room for, in the
-    /// words that suit the client.
+    /// By which name the broker is called, and by the page of whom; refuses what is not for it.
+    fn ask(&self, request: &HttpRequest) -> Result<Page, Error> {
+        self.app.hosts.admit(request.uri(), request.headers())?;
+        self.app.origins.admit(request)
+    }
+
+    /// Turns away what there is no room for, in the words that suit the client.
     fn turn_away(&self, request: &HttpRequest, connection: &Connection) -> Option<Response> {
-        if let Err(error) = self.app.hosts.admit(request.uri(), request.headers()) {
-            return Some(error.into_response());
-        }
         let path = request.uri().path();
         // Errors of the cloud's routes are JSON for all: they see by themselves.
         if ANSWERED_ALWAYS.contains(&path) || particle::is_for(path) {
@@ -191,7 +203,6 @@ async fn websocket_upgrade(
     request: HttpRequest,
 ) -> Result<Response, Error> {
     let wishes = Request::parse(Route::WebSocket, request.uri().query(), request.headers())?;
-    refuse_foreign_pages(request.headers())?;
     let mut response = create_response_with_body(&request, Body::empty)
         .map_err(|error| Error::UpgradeRequired { detail: error.to_string() })?;
     if offers_subprotocol(request.headers()) {
@@ -201,22 +212,6 @@ async fn websocket_upgrade(
     let session = open(&app, &connection, &wishes, Wire::WebSocket, Transport::WebSocket);
     connection.handover.offer_upgrade(session);
     Ok(response)
-}
-
-/// A browser lets any page open a WebSocket to any address and read what comes, and post a
-/// form to any address: the same-origin rule does not reach there (RFC 6455, section 10.2).
-/// Programs send no `Origin`.
-pub(super) fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Error> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let page = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    match (page, host) {
-        (Some((_, page)), Some(host)) if page.eq_ignore_ascii_case(host) => Ok(()),
-        _ => {
-            let origin = String::from_utf8_lossy(origin.as_bytes()).chars().take(100).collect();
-            Err(Error::ForeignOrigin { origin })
-        }
-    }
 }
 
 /// True if the client names the subprotocol; one that names none is served as well.
@@ -349,34 +344,4 @@ async fn elsewhere(
 
 async fn method_not_allowed(method: Method) -> Error {
     Error::not_allowed(&method, "GET, HEAD")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_pages_of_the_same_origin_open_a_websocket() {
-        let asks = |origin: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, HeaderValue::from_static("broker.example:8080"));
-            if let Some(origin) = origin {
-                headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
-            }
-            refuse_foreign_pages(&headers).is_ok()
-        };
-        assert!(asks(None), "a program");
-        assert!(asks(Some("http://broker.example:8080")));
-        assert!(asks(Some("https://Broker.example:8080")), "TLS ends at a proxy");
-        for origin in [
-            "http://broker.example",
-            "http://evil.example",
-            "http://broker.example:8080.evil.example",
-            "http://evil.example/broker.example:8080",
-            "null",
-            "",
-        ] {
-            assert!(!asks(Some(origin)), "{origin:?}");
-        }
-    }
 }

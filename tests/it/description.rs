@@ -47,8 +47,14 @@ async fn every_route_is_described_and_every_description_has_a_route() {
         let asked = path.replace(['{', '}'], "");
         let methods = paths[path].as_object().unwrap();
         for method in ["GET", "POST"] {
-            let answer = ask(broker.addr(), method, &asked, &[("Origin", "null")]).await;
-            let is_known = answer.status != 405 && answer.json()["error"] != "not_found";
+            let head = ask(broker.addr(), "HEAD", &asked, &[]).await;
+            let is_stream = head.header("content-type") == Some("text/event-stream");
+            let is_known = if method == "GET" && is_stream {
+                true // It has no end to wait for.
+            } else {
+                let answer = ask(broker.addr(), method, &asked, &[]).await;
+                answer.status != 405 && answer.json()["error"] != "not_found"
+            };
             assert_eq!(is_known, methods.contains_key(&method.to_lowercase()), "{method} {path}");
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     description::routed,
-    harness::{answer_in, broker, quiet_cloud, raw_until_closed},
+    harness::{Stream, answer_in, broker, quiet_cloud, raw, raw_until_closed, read_head},
 };
 
 /// One request for each route and method, from the router's own source, so that a new route
@@ -89,5 +89,91 @@ async fn a_refused_name_is_told_with_the_remedy() {
         raw_until_closed(broker.addr(), b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
             .await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    broker.shutdown().await;
+}
+
+const APP: &str = "https://app.example";
+const FOREIGN: [&str; 4] =
+    ["https://evil.example", "null", "http://app.example", "https://app.example.evil.example"];
+
+#[tokio::test]
+async fn no_route_answers_to_the_page_of_a_stranger() {
+    let cloud = quiet_cloud().await;
+    let flags = ["--publish-enabled=true", "--server-origins=https://app.example"];
+    let broker = broker(&cloud, &flags).await;
+    for (method, path) in every_request() {
+        for origin in FOREIGN {
+            let headers = format!("Host: localhost\r\nOrigin: {origin}\r\n");
+            let (status, head, _) = asked(broker.addr(), method, &path, &headers).await;
+            assert_eq!(status, 403, "{method} {path}: {head}");
+            assert!(!head.contains("access-control-"), "{head}");
+        }
+    }
+    assert_eq!(broker.hub().subscribers(), 0);
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_listed_page_is_answered_by_its_name_on_every_route() {
+    let cloud = quiet_cloud().await;
+    let flags =
+        ["--publish-enabled=true", "--server-origins=http://localhost:1,https://app.example"];
+    let broker = broker(&cloud, &flags).await;
+    let marks = [
+        format!("access-control-allow-origin: {APP}"),
+        "access-control-allow-credentials: true".to_owned(),
+        "vary: origin".to_owned(),
+    ];
+    for (method, path) in every_request() {
+        let headers = format!("Host: localhost\r\nOrigin: {APP}\r\n");
+        let text = format!("{method} {path} HTTP/1.1\r\n{headers}Content-Length: 0\r\n\r\n");
+        let mut socket = raw(broker.addr(), text.as_bytes()).await;
+        let mut bytes = Vec::new();
+        let end = read_head(&mut socket, &mut bytes).await;
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        assert!(!head.starts_with("http/1.1 403"), "{method} {path}: {head}");
+        for mark in &marks {
+            assert!(head.lines().any(|line| line == mark), "{method} {path}: {mark}\n{head}");
+        }
+        let headers = format!("{headers}Access-Control-Request-Method: POST\r\n");
+        let (status, head, body) = asked(broker.addr(), "OPTIONS", &path, &headers).await;
+        assert_eq!((status, body.as_str()), (204, ""), "{path}: {head}");
+        for mark in marks
+            .iter()
+            .map(String::as_str)
+            .chain(["access-control-allow-methods: get, head, post", "access-control-max-age: 600"])
+        {
+            assert!(head.lines().any(|line| line == mark), "{path}: {mark}\n{head}");
+        }
+    }
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_listed_page_reads_opens_websockets_and_publishes() {
+    let cloud = quiet_cloud().await;
+    let flags = ["--publish-enabled=true", "--server-origins=https://app.example"];
+    let broker = broker(&cloud, &flags).await;
+    let page = [("Origin", APP)];
+    let mut stream = Stream::open(broker.addr(), "/events", &page).await;
+    let handshake = format!(
+        "GET /ws HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let mut socket = raw(broker.addr(), handshake.as_bytes()).await;
+    let mut bytes = Vec::new();
+    let end = read_head(&mut socket, &mut bytes).await;
+    assert!(bytes[..end].starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&bytes));
+    let form = "name=greeting&data=hello";
+    let text = format!(
+        "POST /v1/devices/events HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\n\
+         Sec-Fetch-Site: cross-site\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{form}",
+        form.len()
+    );
+    let answer = raw_until_closed(broker.addr(), text.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    stream.body_holds("greeting").await;
     broker.shutdown().await;
 }

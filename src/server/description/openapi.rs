@@ -37,7 +37,7 @@ struct Operation {
 }
 
 /// Errors that every route can answer.
-const EVERYWHERE: &[&str] = &["internal", "invalid_host", "unknown_host"];
+const EVERYWHERE: &[&str] = &["foreign_origin", "internal", "invalid_host", "unknown_host"];
 /// Errors of routes that want a place among the connections.
 const STREAM_ERRORS: &[&str] = &["invalid_parameter", "too_many_connections", "full", "shutdown"];
 const FILE_ERRORS: &[&str] = &["too_many_connections", "full", "shutdown"];
@@ -47,7 +47,6 @@ const PAGE_ERRORS: &[&str] = &["not_found", "too_many_connections", "full", "shu
 const PARTICLE_ERRORS: &[&str] = &[
     "invalid_parameter",
     "invalid_request",
-    "foreign_origin",
     "Permission Denied",
     "Product not found",
     "Organization not found",
@@ -57,7 +56,6 @@ const PARTICLE_ERRORS: &[&str] = &[
 ];
 const PUBLISH_ERRORS: &[&str] = &[
     "invalid_request",
-    "foreign_origin",
     "Permission Denied",
     "publish_off",
     "Product not found",
@@ -117,7 +115,6 @@ const OPERATIONS: &[Operation] = &[
         answers: websocket_answer,
         errors: &[
             "invalid_parameter",
-            "foreign_origin",
             "upgrade_required",
             "too_many_connections",
             "full",

@@ -153,13 +153,3 @@ fn functions_are_those_of_ones_own_devices() {
         !can(device("blue")) && !can(product("12")) && !can(org("acme")) && !can(Scope::Public)
     );
 }
-
-#[test]
-fn browsers_say_where_a_request_comes_from() {
-    let asks = |site: Option<&'static str>| {
-        let site = site.map(|site| ("sec-fetch-site".parse().unwrap(), site.parse().unwrap()));
-        refuse_cross_site(&HeaderMap::from_iter(site)).is_ok()
-    };
-    assert!(asks(None) && asks(Some("same-origin")) && asks(Some("none")));
-    assert!(!asks(Some("cross-site")) && !asks(Some("same-site")) && !asks(Some("")));
-}
