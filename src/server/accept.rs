@@ -200,6 +200,7 @@ async fn begins(
 ) -> Option<Begun> {
     let deadline = Instant::now() + config.header_timeout;
     let bytes = tokio::select! {
+        biased;
         bytes = tokio::time::timeout_at(deadline, first_bytes(io)) => bytes.ok()?.ok()?,
         () = shutdown.finishing() => return None,
     };
@@ -251,20 +252,25 @@ async fn serve<F: Future<Output = Response<Body>>>(
     let mut is_finishing = false;
     let mut late = pin!(tokio::time::sleep_until(deadline));
     let ended = poll_fn(|context| {
-        if !is_finishing && finishing.as_mut().poll(context).is_ready() {
+        loop {
+            match Pin::new(&mut serving).poll(context) {
+                Poll::Pending if handover.is_ready() => return Poll::Ready(Some(Ok(()))),
+                Poll::Pending => {}
+                ended => return ended.map(Some),
+            }
+            // Asked only now: a request that is answered at once has nothing to wait for.
+            if is_finishing || finishing.as_mut().poll(context).is_pending() {
+                break;
+            }
             is_finishing = true;
             // Idle connections end now, streams with their goodbye.
             Pin::new(&mut serving).graceful_shutdown();
         }
-        match Pin::new(&mut serving).poll(context) {
-            Poll::Pending if handover.is_ready() => Poll::Ready(Some(Ok(()))),
-            // hyper's own time began with the first byte, and counts anew for each head. Asked
-            // last: a head that came at once needs no timer.
-            Poll::Pending if !is_heard.load(Ordering::Relaxed) => {
-                late.as_mut().poll(context).map(|()| None)
-            }
-            poll => poll.map(Some),
+        // hyper's own time began with the first byte, and counts anew for each head.
+        if is_heard.load(Ordering::Relaxed) {
+            return Poll::Pending;
         }
+        late.as_mut().poll(context).map(|()| None)
     })
     .await;
     match ended {

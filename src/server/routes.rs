@@ -187,13 +187,14 @@ async fn events(
         _ => Framing::Plain,
     };
     let body = Body::new(HandoverBody::new(session, framing, connection.handover.clone()));
-    if method == Method::HEAD {
-        // A head alone hands nothing over: the connection stays.
-        return Ok((head, body).into_response());
+    let mut response = Response::new(body);
+    *response.headers_mut() = head;
+    // A head alone hands nothing over: the connection stays. Else no second request can follow:
+    // the socket has left HTTP by then.
+    if method != Method::HEAD {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    // No second request can follow: the socket has left HTTP by then.
-    let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-    Ok((head, close, body).into_response())
+    Ok(response)
 }
 
 /// `GET /ws`: the WebSocket handshake. The library checks it and makes the answer.

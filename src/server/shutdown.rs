@@ -51,7 +51,9 @@ impl Shutdown {
         // On the heap, once: moved into what waits for either, it would be there twice.
         let task = Box::pin(task);
         tokio::spawn(async move {
+            // The task first: most have ended, or gone elsewhere, before they would have to wait.
             tokio::select! {
+                biased;
                 () = task => {}
                 () = shared.stop.cancelled() => {}
             }

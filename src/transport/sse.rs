@@ -5,6 +5,8 @@
 //! `retry:`, makes several widespread clients report a false event (measured with
 //! httpx-sse 0.4.3, fetch-event-source 2.0.1 and r3labs/sse v2).
 
+use std::sync::LazyLock;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::model::{CloseReason, frame::control_sse, json::Object};
@@ -14,12 +16,14 @@ pub const KEEPALIVE: &[u8] = b":\n";
 
 /// The head of every SSE answer.
 pub fn head() -> HeaderMap {
-    stream_head("text/event-stream")
+    static HEAD: LazyLock<HeaderMap> = LazyLock::new(|| stream_head("text/event-stream"));
+    HEAD.clone()
 }
 
 /// The head of an NDJSON answer: the same, but for the type.
 pub fn ndjson_head() -> HeaderMap {
-    stream_head("application/x-ndjson")
+    static HEAD: LazyLock<HeaderMap> = LazyLock::new(|| stream_head("application/x-ndjson"));
+    HEAD.clone()
 }
 
 /// No cache and no proxy on the way may keep, change or hold back a stream.
