@@ -21,6 +21,11 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
                            form-action 'none'; frame-ancestors 'none'; \
                            require-trusted-types-for 'script'; trusted-types 'none'";
 
+/// What of the machine the page has no use for. What is not listed, it asks for: the clipboard.
+const PAGE_FEATURES: &str = "accelerometer=(), camera=(), display-capture=(), geolocation=(), \
+                             gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), \
+                             payment=(), serial=(), usb=()";
+
 /// One file of the page from disk: more is a mistake.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -78,6 +83,8 @@ async fn file(config: &Config, name: &str, asked: &HeaderMap) -> Option<Response
     set(header::REFERRER_POLICY, "no-referrer");
     if name.ends_with(".html") {
         set(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
+        set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+        set(HeaderName::from_static("permissions-policy"), PAGE_FEATURES);
     }
     if let Some(dir) = &config.dir {
         let bytes = from_disk(dir, name).await?;

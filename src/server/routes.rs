@@ -52,6 +52,16 @@ pub(super) struct Door {
 /// What a panic says.
 type Panic = Box<dyn std::any::Any + Send>;
 
+/// What browsers are told with every answer: it is what it says it is, and no page of another origin may
+/// put it into itself (one that is listed asks for it with CORS, which goes before this).
+const EVERYWHERE: [(HeaderName, HeaderValue); 2] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+];
+
 /// Paths that are answered however full the broker is: what is asked then is how it is.
 const ANSWERED_ALWAYS: [&str; 4] = ["/metrics", "/healthz", "/readyz", "/status"];
 
@@ -85,8 +95,7 @@ impl Door {
             }
             Err(error) => error.into_response(),
         };
-        let nosniff = HeaderValue::from_static("nosniff");
-        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        response.headers_mut().extend(EVERYWHERE);
         self.app.telemetry.request(response.status().as_u16());
         response
     }

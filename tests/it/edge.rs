@@ -177,3 +177,33 @@ async fn a_listed_page_reads_opens_websockets_and_publishes() {
     stream.body_holds("greeting").await;
     broker.shutdown().await;
 }
+
+#[tokio::test]
+async fn browsers_are_told_what_an_answer_is_not_for() {
+    let cloud = quiet_cloud().await;
+    let broker = broker(&cloud, &[]).await;
+    for (method, path) in every_request() {
+        let method = if method == "GET" { "HEAD" } else { method };
+        let (_, head, _) = asked(broker.addr(), method, &path, "Host: localhost\r\n").await;
+        for line in ["x-content-type-options: nosniff", "cross-origin-resource-policy: same-origin"]
+        {
+            assert_eq!(
+                head.lines().filter(|have| *have == line).count(),
+                1,
+                "{method} {path}: {head}"
+            );
+        }
+    }
+    let (_, head, _) = asked(broker.addr(), "GET", "/", "Host: localhost\r\n").await;
+    for part in [
+        "content-security-policy: default-src 'none'; ",
+        "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types 'none'",
+        "cross-origin-opener-policy: same-origin",
+        "referrer-policy: no-referrer",
+        "permissions-policy: accelerometer=(), camera=()",
+    ] {
+        assert!(head.contains(part), "{part}\n{head}");
+    }
+    broker.shutdown().await;
+}

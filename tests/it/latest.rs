@@ -19,6 +19,7 @@ async fn an_empty_broker_has_an_empty_array() {
         "connection: close",
         "content-length: 2",
         "content-type: application/json",
+        "cross-origin-resource-policy: same-origin",
         "http/1.1 200 ok",
         "x-content-type-options: nosniff",
     ];

@@ -25,6 +25,7 @@ async fn the_head_is_that_of_a_stream_and_the_hello_is_the_first_line() {
         "cache-control: no-store, no-transform",
         "connection: close",
         "content-type: application/x-ndjson",
+        "cross-origin-resource-policy: same-origin",
         "http/1.1 200 ok",
         "transfer-encoding: chunked",
         "x-accel-buffering: no",

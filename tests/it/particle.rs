@@ -127,6 +127,7 @@ async fn the_head_is_the_clouds_and_is_there_at_once_whatever_the_upstream_does(
             "cache-control: no-cache",
             "connection: close",
             "content-type: text/event-stream",
+            "cross-origin-resource-policy: same-origin",
             "http/1.1 200 ok",
             "transfer-encoding: chunked",
             "x-accel-buffering: no",

@@ -41,6 +41,7 @@ async fn the_answer_is_whole_json_with_its_length_and_is_not_to_be_kept() {
         "connection: close",
         length.as_str(),
         "content-type: application/json",
+        "cross-origin-resource-policy: same-origin",
         "http/1.1 200 ok",
         "x-content-type-options: nosniff",
     ];

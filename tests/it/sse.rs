@@ -32,6 +32,7 @@ async fn the_head_says_that_it_is_a_stream_to_be_passed_on_unchanged_and_nothing
             "cache-control: no-store, no-transform",
             "connection: close",
             "content-type: text/event-stream",
+            "cross-origin-resource-policy: same-origin",
             "http/1.1 200 ok",
             "transfer-encoding: chunked",
             "x-accel-buffering: no",
