@@ -73,6 +73,9 @@ async fn serve_until_signal(
         }
     })?;
     count_panics(&broker);
+    if let Some(address) = broker.admin_addr() {
+        tracing::info!(%address, "listening for operators");
+    }
     tracing::info!(
         address = %broker.addr(), epoch = %broker.hub().epoch(), version = env!("CARGO_PKG_VERSION"),
         "listening"

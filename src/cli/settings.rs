@@ -59,6 +59,7 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
     }
     Ok(Config {
         listen,
+        admin_listen: loaded.address_opt("server.admin_listen"),
         hosts: Hosts::new(loaded.list("server.hosts").iter().map(String::as_str)),
         origins: Origins::new(
             loaded.list("server.origins").iter().map(String::as_str),

@@ -78,9 +78,14 @@ impl Loaded {
 
     /// A setting of kind address.
     pub fn address(&self, name: &str) -> SocketAddr {
+        self.address_opt(name).unwrap_or_else(|| unset(name))
+    }
+
+    /// A setting of kind address; `None` where it is not set.
+    pub fn address_opt(&self, name: &str) -> Option<SocketAddr> {
         match self.value(name, &["address"]) {
-            Some(Value::Address(address)) => *address,
-            _ => unset(name),
+            Some(Value::Address(address)) => Some(*address),
+            _ => None,
         }
     }
 

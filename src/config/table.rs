@@ -385,6 +385,13 @@ pub(super) fn rows() -> Vec<Setting> {
         ),
         row(
             "server",
+            "admin_listen",
+            Address,
+            Unset,
+            "Address and port of /metrics and /status, which are then nowhere else",
+        ),
+        row(
+            "server",
             "web_dir",
             Path,
             Unset,

@@ -589,6 +589,7 @@ fn every_setting_has_a_reader() {
     let loaded = with_token();
     for Setting { name, kind, default, .. } in Settings::table() {
         match (kind, default) {
+            (Kind::Address, DefaultValue::Unset) => assert_eq!(loaded.address_opt(name), None),
             (Kind::Address, _) => drop(loaded.address(name)),
             (Kind::Duration { .. }, _) => drop(loaded.duration(name)),
             (Kind::Size { .. }, _) => drop(loaded.size::<usize>(name)),

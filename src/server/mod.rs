@@ -20,7 +20,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use crate::{
     clock::Clock,
     delivery::{
-        WebSocketConfig,
+        Listener, WebSocketConfig,
         shard::{self, Shards},
     },
     hub::{self, Hub},
@@ -42,12 +42,15 @@ pub use shutdown::Shutdown;
 use accept::{Connection, Exits, Place};
 use limits::Connections;
 use publish::Desk;
+use routes::{Door, Port};
 
 /// Everything a broker is made of.
 #[derive(Debug)]
 pub struct Config {
     /// Where it listens. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Where `/metrics` and `/status` are served, and nowhere else; none for with all the rest.
+    pub admin_listen: Option<SocketAddr>,
     /// The names it answers to.
     pub hosts: Hosts,
     /// The pages that may use it.
@@ -85,8 +88,10 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} (setting listen): {error}; {}", listen_advice(error))]
+    #[error("cannot listen on {address} (setting {setting}): {error}; {}", listen_advice(error))]
     Listen {
+        /// The setting that says so.
+        setting: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -155,9 +160,13 @@ struct Parts {
 #[derive(Debug)]
 pub struct Broker {
     addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
     app: App,
     drain_window: Duration,
 }
+
+/// Connections to the port of `server.admin_listen`, beside those that [`limits`] keeps for answers.
+const ADMIN_CONNECTIONS_MAX: usize = 16;
 
 /// How often recorded samples are folded into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -172,11 +181,11 @@ impl Broker {
     /// # Errors
     /// If the address cannot be listened on, or the upstream's settings cannot work.
     pub async fn start(config: Config, clock: Clock) -> Result<Broker, StartError> {
-        let listener = accept::bind(config.listen, &config.accept)
-            .map_err(|error| StartError::Listen { address: config.listen, error })?;
-        let addr = listener
-            .local_addr()
-            .map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let (listener, addr) = listening("listen", config.listen, &config.accept)?;
+        let admin = match config.admin_listen {
+            Some(address) => Some(listening("server.admin_listen", address, &config.accept)?),
+            None => None,
+        };
         let started = clock.now();
         let telemetry = Arc::new(Telemetry::new());
         let log = Log::memory(Epoch::from_bits(fastrand::u64(..)));
@@ -230,20 +239,42 @@ impl Broker {
         let upstream = Upstream::new(config.upstream, publisher, clock, upstream).await?;
         shutdown.spawn(upstream.run(shutdown.finish_token()));
         shutdown.spawn(upkeep(telemetry, shutdown.clone()));
+        let port = if admin.is_some() { Port::Public } else { Port::Only };
         shutdown.spawn(accept::run(
             listener,
-            Arc::new(routes::Door::new(app.clone())),
+            Arc::new(Door::new(app.clone(), port)),
             app.connections.clone(),
-            exits,
+            exits.clone(),
             config.accept,
             shutdown.clone(),
         ));
-        Ok(Broker { addr, app, drain_window: config.drain_window })
+        let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
+        if let Some((listener, _)) = admin {
+            // Places of its own: who looks at a broker that is full must not be turned away.
+            let limits = LimitsConfig {
+                connections_max: ADMIN_CONNECTIONS_MAX,
+                connections_per_ip_max: None,
+            };
+            shutdown.spawn(accept::run(
+                listener,
+                Arc::new(Door::new(app.clone(), Port::Admin)),
+                Arc::new(Connections::new(limits, app.telemetry.clone())),
+                exits,
+                config.accept,
+                shutdown.clone(),
+            ));
+        }
+        Ok(Broker { addr, admin_addr, app, drain_window: config.drain_window })
     }
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where `/metrics` and `/status` are, if they have a port of their own.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
     }
 
     /// The shared state, to look at.
@@ -265,6 +296,16 @@ impl Broker {
         let cut_rest = || self.app.shards.iter().for_each(|shards| shards.stop());
         self.app.shutdown.run(self.drain_window, cut_rest).await
     }
+}
+
+fn listening(
+    setting: &'static str,
+    address: SocketAddr,
+    config: &AcceptConfig,
+) -> Result<(Listener, SocketAddr), StartError> {
+    let bound = accept::bind(address, config)
+        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
+    bound.map_err(|error| StartError::Listen { setting, address, error })
 }
 
 async fn upkeep(telemetry: Arc<Telemetry>, shutdown: Shutdown) {

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tower::{Layer as _, Service as _};
@@ -66,10 +66,10 @@ const EVERYWHERE: [(HeaderName, HeaderValue); 2] = [
 const ANSWERED_ALWAYS: [&str; 4] = ["/metrics", "/healthz", "/readyz", "/status"];
 
 impl Door {
-    /// To every route of the broker.
-    pub(super) fn new(app: App) -> Door {
+    /// To every route of a port.
+    pub(super) fn new(app: App, port: Port) -> Door {
         let panicked: fn(Panic) -> Response = |_| Error::Internal.into_response();
-        let router = CatchPanicLayer::custom(panicked).layer(router(app.clone()));
+        let router = CatchPanicLayer::custom(panicked).layer(router(app.clone(), port));
         Door { app, router }
     }
 
@@ -128,8 +128,32 @@ impl Door {
     }
 }
 
-/// Every route of the broker.
-fn router(app: App) -> Router {
+/// Which part of the routes a port has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    /// All of them: there is no other port.
+    Only,
+    /// Those for clients.
+    Public,
+    /// Those for operators and their machines.
+    Admin,
+}
+
+/// Every route of a port.
+fn router(app: App, port: Port) -> Router {
+    let health =
+        Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
+    let admin =
+        Router::new().route("/metrics", get(admin::metrics)).route("/status", get(admin::status));
+    let router = match port {
+        Port::Only => health.merge(admin).merge(for_clients()),
+        Port::Public => health.merge(for_clients()),
+        Port::Admin => health.merge(admin).fallback(nowhere),
+    };
+    router.method_not_allowed_fallback(method_not_allowed).with_state(app)
+}
+
+fn for_clients() -> Router<App> {
     Router::new()
         .route("/events", get(events))
         .route("/ws", get(websocket_upgrade))
@@ -140,14 +164,8 @@ fn router(app: App) -> Router {
         .route("/app/{*name}", get(assets::app_file))
         .route("/openapi.json", get(description::openapi))
         .route("/asyncapi.json", get(description::asyncapi))
-        .route("/metrics", get(admin::metrics))
-        .route("/healthz", get(admin::healthz))
-        .route("/readyz", get(admin::readyz))
-        .route("/status", get(admin::status))
         .route("/v1/{*path}", any(particle::answer))
         .fallback(elsewhere)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(app)
 }
 
 /// Why there is no room for the client of a connection; none if there is.
@@ -350,6 +368,10 @@ async fn elsewhere(
         return particle::answer(app, connection, request).await;
     }
     Error::not_found(request.uri()).into_response()
+}
+
+async fn nowhere(uri: Uri) -> Error {
+    Error::not_found(&uri)
 }
 
 async fn method_not_allowed(method: Method) -> Error {

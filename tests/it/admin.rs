@@ -8,9 +8,12 @@ use fanlight::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Stream, WebSocket, ask, broker, eventually, get, metric, publish, publish_many, quiet_cloud,
-    starting_broker,
+use crate::{
+    description::routed,
+    harness::{
+        Process, Stream, WebSocket, ask, broker, eventually, get, metric, publish, publish_many,
+        quiet_cloud, starting_broker,
+    },
 };
 
 /// One sample: its name with its labels, and its value.
@@ -362,4 +365,76 @@ async fn every_answer_forbids_sniffing_and_says_its_length() {
         assert_eq!((head.status, head.body.as_str()), (answer.status, ""), "{path}");
     }
     broker.shutdown().await;
+}
+
+/// What only operators look at.
+const INSIDE: [&str; 2] = ["/metrics", "/status"];
+
+#[tokio::test]
+async fn what_operators_look_at_can_have_a_port_of_its_own() {
+    let cloud = quiet_cloud().await;
+    let flags = ["--server-admin-listen=127.0.0.1:0", "--limits-connections-max=1"];
+    let broker = broker(&cloud, &flags).await;
+    let admin = broker.admin_addr().unwrap();
+    let routes: Vec<String> = routed().into_iter().filter(|path| !path.contains('{')).collect();
+    for path in &routes {
+        let is_inside = INSIDE.contains(&path.as_str());
+        let is_health = path.ends_with('z');
+        let found = async |addr| ask(addr, "HEAD", path, &[]).await.status != 404;
+        assert_eq!(found(broker.addr()).await, !is_inside, "{path}");
+        assert_eq!(found(admin).await, is_inside || is_health, "{path}");
+    }
+    for path in ["/v1/devices/events", "//v1/devices/events", "/app/main.js"] {
+        assert_eq!(get(admin, path, &[]).await.status, 404, "{path}");
+    }
+    let evil = [("Host", "evil.example")];
+    assert_ne!(get(admin, "/metrics", &evil).await.status, 200, "asked by name as anywhere");
+    // Full, and its reserve used up as well: that is when it is looked at.
+    let mut held = Vec::new();
+    let is_full =
+        async || metric(admin, "fanlight_limits_reached_total{limit=\"accept\"}").await > 0.0;
+    eventually("the port for clients takes nobody", async || {
+        held.push(tokio::net::TcpStream::connect(broker.addr()).await.unwrap());
+        is_full().await.then_some(())
+    })
+    .await;
+    for path in ["/metrics", "/status", "/healthz", "/readyz"] {
+        assert_eq!(get(admin, path, &[]).await.status, 200, "{path}");
+    }
+    broker.shutdown().await;
+}
+
+/// A port scan from inside: what the process itself listens on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn there_is_no_port_but_those_that_are_configured() {
+    let cloud = quiet_cloud().await;
+    for (flags, count) in [(&[][..], 1), (&["--server-admin-listen=127.0.0.1:0"], 2)] {
+        let (process, addr) = Process::serve(&cloud.url(), flags).await;
+        let folder = format!("/proc/{}", process.pid());
+        let sockets: Vec<String> = std::fs::read_dir(format!("{folder}/fd"))
+            .unwrap()
+            .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+            .filter_map(|link| {
+                Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+            })
+            .collect();
+        let listening: Vec<String> = ["tcp", "tcp6", "udp", "udp6"]
+            .iter()
+            .flat_map(|kind| {
+                let table =
+                    std::fs::read_to_string(format!("{folder}/net/{kind}")).unwrap_or_default();
+                let rows: Vec<String> = table.lines().skip(1).map(str::to_owned).collect();
+                rows
+            })
+            .filter(|row| {
+                let cells: Vec<&str> = row.split_whitespace().collect();
+                // 0A: it listens; 07: it takes datagrams of anyone.
+                matches!(cells[3], "0A" | "07") && sockets.iter().any(|inode| inode == cells[9])
+            })
+            .collect();
+        assert_eq!(listening.len(), count, "{flags:?}: {listening:?}");
+        let port = format!(":{:04X} ", addr.port());
+        assert!(listening.iter().any(|row| row.contains(&port)), "{listening:?}");
+    }
 }

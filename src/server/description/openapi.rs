@@ -164,7 +164,8 @@ const OPERATIONS: &[Operation] = &[
         id: "status",
         tag: "operations",
         summary: "Everything at a glance",
-        description: "Upstream and its history, ring, subscribers, limits. Fields may be added.",
+        description: "Upstream and its history, ring, subscribers, limits. Fields may be added. With \
+                      `server.admin_listen`, on that port alone.",
         route: None,
         headers: &[],
         body: None,
@@ -217,7 +218,7 @@ const OPERATIONS: &[Operation] = &[
         id: "metrics",
         tag: "operations",
         summary: "Metrics for Prometheus",
-        description: "In the text format 0.0.4.",
+        description: "In the text format 0.0.4. With `server.admin_listen`, on that port alone.",
         route: None,
         headers: &[],
         body: None,
