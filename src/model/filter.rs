@@ -72,8 +72,13 @@ impl Filter {
                 return Err(FilterError::Empty { parameter });
             }
         }
+        Ok(Filter::canonical(prefixes, names, devices))
+    }
+
+    /// Brings parts into canonical form, whatever their number.
+    fn canonical(prefixes: Vec<String>, names: Vec<String>, devices: Vec<String>) -> Filter {
         if prefixes.iter().any(String::is_empty) {
-            return Ok(Filter { devices: sorted(devices), ..Filter::default() });
+            return Filter { devices: sorted(devices), ..Filter::default() };
         }
         let mut shortest: Vec<Box<str>> = Vec::with_capacity(prefixes.len());
         // In sorted order a prefix stands right before everything it covers.
@@ -84,7 +89,45 @@ impl Filter {
         }
         let covered = |name: &str| shortest.iter().any(|prefix| name.starts_with(&**prefix));
         let names = sorted(names).into_iter().filter(|name| !covered(name)).collect();
-        Ok(Filter { prefixes: shortest.into(), names, devices: sorted(devices) })
+        Filter { prefixes: shortest.into(), names, devices: sorted(devices) }
+    }
+
+    /// The filter that passes what both pass; none if that is nothing. It has at most as many
+    /// values as both together.
+    pub fn intersection(&self, other: &Filter) -> Option<Filter> {
+        let devices: Vec<String> = match (self.devices.is_empty(), other.devices.is_empty()) {
+            (true, _) => other.devices().map(str::to_owned).collect(),
+            (_, true) => self.devices().map(str::to_owned).collect(),
+            (false, false) => {
+                let is_common = |device: &&str| other.devices().any(|theirs| theirs == *device);
+                let common: Vec<String> =
+                    self.devices().filter(is_common).map(str::to_owned).collect();
+                if common.is_empty() {
+                    return None;
+                }
+                common
+            }
+        };
+        let (narrow, wide) = if other.passes_any_name() { (self, other) } else { (other, self) };
+        if wide.passes_any_name() {
+            let [prefixes, names] = [&narrow.prefixes, &narrow.names].map(Clone::clone);
+            return Some(Filter { prefixes, names, devices: sorted(devices) });
+        }
+        // Of two prefixes that have names in common, the longer one is what they have.
+        let mut prefixes = Vec::new();
+        for ours in self.prefixes() {
+            let theirs = other
+                .prefixes()
+                .filter(|theirs| theirs.starts_with(ours) || ours.starts_with(theirs));
+            prefixes.extend(theirs.map(|theirs| longer(ours, theirs).to_owned()));
+        }
+        let both = |name: &&str| self.passes_name(name) && other.passes_name(name);
+        let names: Vec<String> =
+            self.names().chain(other.names()).filter(both).map(str::to_owned).collect();
+        if prefixes.is_empty() && names.is_empty() {
+            return None;
+        }
+        Some(Filter::canonical(prefixes, names, devices))
     }
 
     /// The prefixes, sorted; none covers another.
@@ -109,14 +152,22 @@ impl Filter {
 
     /// True if an event of this name and device passes.
     pub fn passes(&self, name: &str, device: Option<&str>) -> bool {
-        let name_passes = self.passes_any_name()
-            || self.prefixes.iter().any(|prefix| name.starts_with(&**prefix))
-            || self.names.iter().any(|wanted| **wanted == *name);
-        name_passes
+        self.passes_name(name)
             && (self.devices.is_empty()
                 || device
                     .is_some_and(|device| self.devices.iter().any(|wanted| **wanted == *device)))
     }
+
+    /// True if an event of this name passes, from a device that does.
+    fn passes_name(&self, name: &str) -> bool {
+        self.passes_any_name()
+            || self.prefixes.iter().any(|prefix| name.starts_with(&**prefix))
+            || self.names.iter().any(|wanted| **wanted == *name)
+    }
+}
+
+fn longer<'a>(one: &'a str, other: &'a str) -> &'a str {
+    if one.len() < other.len() { other } else { one }
 }
 
 fn sorted(values: Vec<String>) -> Box<[Box<str>]> {
@@ -185,5 +236,44 @@ pub(crate) mod tests {
             let by_device = devices.is_empty() || device.as_ref().is_some_and(|device| devices.contains(device));
             prop_assert_eq!(canonical.passes(&name, device.as_deref()), by_name && by_device);
         }
+
+        #[test]
+        fn an_intersection_passes_what_both_pass(
+            one in any_filter(), other in any_filter(),
+            name in "[ab/]{1,4}", device in proptest::option::of("[de]{1,2}"),
+        ) {
+            let device = device.as_deref();
+            let both = one.passes(&name, device) && other.passes(&name, device);
+            let intersection = one.intersection(&other);
+            let passes = intersection.as_ref().is_some_and(|filter| filter.passes(&name, device));
+            prop_assert_eq!(passes, both);
+            prop_assert_eq!(&intersection, &other.intersection(&one), "the order is no matter");
+            let bounded = intersection.as_ref().is_none_or(|filter| {
+                filter.prefixes.len() <= one.prefixes.len() + other.prefixes.len()
+                    && filter.names.len() <= one.names.len() + other.names.len()
+            });
+            prop_assert!(bounded);
+            // Canonical: made anew of its parts, it is the same value.
+            if let Some(filter) = intersection {
+                let owned = |values: &[Box<str>]| values.iter().map(|value| String::from(&**value)).collect();
+                let again =
+                    Filter::new(owned(&filter.prefixes), owned(&filter.names), owned(&filter.devices));
+                prop_assert_eq!(Ok(filter), again);
+            }
+        }
+    }
+
+    #[test]
+    fn an_intersection_is_the_narrower_of_both() {
+        let all = Filter::all();
+        let bay = filter(&["a/"], &[], &["d"]);
+        assert_eq!(all.intersection(&bay), Some(bay.clone()));
+        assert_eq!(bay.intersection(&bay), Some(bay.clone()));
+        assert_eq!(
+            filter(&["a/b"], &["a/x", "b"], &[]).intersection(&bay),
+            Some(filter(&["a/b"], &["a/x"], &["d"]))
+        );
+        assert_eq!(filter(&["b"], &[], &[]).intersection(&bay), None);
+        assert_eq!(filter(&[], &[], &["e"]).intersection(&bay), None, "no device in common");
     }
 }
