@@ -29,6 +29,8 @@
 
 pub mod model;
 
+pub mod access;
+
 pub mod clock;
 pub mod telemetry;
 
