@@ -8,6 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fanlight::{
+    access::Principal,
     clock::Clock,
     hub::{Config, Hub, Publisher, Subscription},
     log::Log,
@@ -183,7 +184,15 @@ impl World {
         let wire = Wire::Sse(Format::Message);
         let config = self.config.clone();
         let now = self.ledger.clock.instant(0).into_std();
-        let mut session = Session::new(subscription, account, config, wire, &request, None, now);
+        let mut session = Session::new(
+            (subscription, None),
+            account,
+            config,
+            wire,
+            &request,
+            Principal::anyone(),
+            now,
+        );
         self.rest(&mut session);
         session
     }

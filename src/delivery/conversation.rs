@@ -86,11 +86,16 @@ impl Config {
 impl End {
     /// An end without more words than its reason's.
     pub(super) fn because(reason: CloseReason) -> End {
-        End { reason, detail: reason.as_str().to_owned() }
+        End { reason, detail: reason.told().to_owned() }
     }
 
     fn protocol(detail: impl Into<String>) -> End {
         End { reason: CloseReason::Protocol, detail: detail.into() }
+    }
+
+    /// Nothing of a new filter may be read.
+    pub(super) fn denied() -> End {
+        End::protocol("your credential may read nothing of what this filter asks for")
     }
 
     /// What the library says of a message it could not read.

@@ -243,6 +243,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        access::Principal,
         clock::Clock,
         hub::{self, Hub},
         log::Log,
@@ -275,7 +276,15 @@ mod tests {
         };
         let request = Request::parse(Route::Events, None, &HeaderMap::new()).unwrap();
         let (wire, now) = (Wire::Sse(Format::Message), Instant::now().into_std());
-        Session::new(subscription, account, Arc::new(config), wire, &request, gap, now)
+        Session::new(
+            (subscription, gap),
+            account,
+            Arc::new(config),
+            wire,
+            &request,
+            Principal::anyone(),
+            now,
+        )
     }
 
     /// hyper on one end of a pipe, answering with a session, or upgrading to one.

@@ -120,7 +120,9 @@ async fn serve(
             message = socket.next() => match message {
                 Some(Ok(message)) => {
                     let heard = conversation.heard(message, Instant::now().into_std())?;
-                    heard.into_iter().for_each(|filter| session.refilter(filter));
+                    if let Some(filter) = heard {
+                        session.refilter(&filter).map_err(|_| End::denied())?;
+                    }
                 }
                 Some(Err(error)) => return Err(End::broken(&error, config)),
                 None => return Ok(CloseReason::Gone),

@@ -242,11 +242,17 @@ impl Hub {
     /// Tells every subscription to end within `window`; said once, later calls change nothing.
     pub fn close(&self, now: Moment, window: Duration) {
         if self.shared.closing.set(Closing { since: now, window }).is_ok() {
-            let window = self.shared.read();
-            let (wakes, tail) = (window.groups.wakes_of_all(), window.ring.tail());
-            drop(window);
-            wakes.wake(tail);
+            self.wake_all();
         }
+    }
+
+    /// Wakes every subscription to look at what it is served under, as news for all would.
+    /// Whatever has changed must have changed before.
+    pub fn wake_all(&self) {
+        let window = self.shared.read();
+        let (wakes, tail) = (window.groups.wakes_of_all(), window.ring.tail());
+        drop(window);
+        wakes.wake(tail);
     }
 
     /// Set once the broker is shutting down.

@@ -60,8 +60,10 @@ pub enum CloseReason {
     Full,
     /// The client took no bytes for longer than allowed.
     Slow,
-    /// The connection reached its greatest age.
+    /// The connection reached its greatest age, or what it was served under ended by itself.
     Expired,
+    /// What it was served under was revoked or changed.
+    Revoked,
     /// The client broke the protocol (WebSocket).
     Protocol,
     /// The client sent a message over the limit (WebSocket).
@@ -70,7 +72,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [CloseReason; 9] = [
+    pub const ALL: [CloseReason; 10] = [
         CloseReason::Gone,
         CloseReason::Answered,
         CloseReason::Limit,
@@ -78,11 +80,14 @@ impl CloseReason {
         CloseReason::Full,
         CloseReason::Slow,
         CloseReason::Expired,
+        CloseReason::Revoked,
         CloseReason::Protocol,
         CloseReason::TooBig,
     ];
 
-    /// The reason's name in `fanlight.bye`, labels and logs.
+    /// The reason's name in labels and logs, and in `fanlight.bye` but for [`told`].
+    ///
+    /// [`told`]: CloseReason::told
     pub fn as_str(self) -> &'static str {
         match self {
             CloseReason::Gone => "gone",
@@ -92,8 +97,18 @@ impl CloseReason {
             CloseReason::Full => "full",
             CloseReason::Slow => "slow",
             CloseReason::Expired => "expired",
+            CloseReason::Revoked => "revoked",
             CloseReason::Protocol => "protocol",
             CloseReason::TooBig => "too-big",
+        }
+    }
+
+    /// The reason as the client is told it. To the client it is the same whether its credential
+    /// ended by itself or was ended: it comes back, and hears what it may.
+    pub fn told(self) -> &'static str {
+        match self {
+            CloseReason::Revoked => CloseReason::Expired.as_str(),
+            reason => reason.as_str(),
         }
     }
 }

@@ -7,7 +7,8 @@
 //! ```text
 //!   hello ─▶ gap? ─▶ snapshot? ─▶ records ⟲ ─▶ bye ─▶ end
 //!                                 │ └ gap, keep-alive, checkpoint in between
-//!                                 └ closing or age: bye is due at a random time
+//!                                 ├ closing or age: bye is due at a random time
+//!                                 └ its principal is revoked or over: bye at once
 //! ```
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    access::{Denied, Principal},
     hub::{Budget, Examined, Subscription},
     model::{
         CloseReason, Filter, Format, Gap, Position, Seq,
@@ -108,7 +110,10 @@ pub struct Session {
     keepalive_after: Duration,
     keepalive_at: Instant,
     bye_at: Option<(Instant, CloseReason)>,
+    /// Nothing more goes out once the goodbye is due: it is the end of what the principal may.
+    bye_is_strict: bool,
     random: fastrand::Rng,
+    principal: Arc<Principal>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,15 +130,15 @@ enum Phase {
 // === impl Session ===
 
 impl Session {
-    /// A session on a fresh subscription. `gap` is what the subscriber missed before it.
-    /// Its jitter comes from `fastrand`'s generator of the thread, which tests may seed.
+    /// A session on a fresh subscription, with what the subscriber missed before it. It is
+    /// served under `principal`, which has narrowed its filter. Its jitter comes from `fastrand`'s generator of the thread, which tests may seed.
     pub fn new(
-        mut subscription: Subscription,
+        (mut subscription, gap): (Subscription, Option<Gap>),
         account: Account,
         config: Arc<Config>,
         wire: Wire,
         request: &Request,
-        gap: Option<Gap>,
+        principal: Arc<Principal>,
         now: Instant,
     ) -> Session {
         let mut random = fastrand::Rng::new();
@@ -146,6 +151,15 @@ impl Session {
             // A fifth either way, so that streams opened together do not end together.
             (now + age.mul_f64(0.8 + 0.4 * random.f64()), CloseReason::Expired)
         });
+        let ends_at = principal
+            .time_left(account.ledger().clock.now().wall_ms)
+            .and_then(|left| now.checked_add(left))
+            .map(|at| (at, CloseReason::Expired));
+        let bye_is_strict = match (ends_at, bye_at) {
+            (Some((ends, _)), Some((bye, _))) => ends <= bye,
+            (ends_at, _) => ends_at.is_some(),
+        };
+        let bye_at = if bye_is_strict { ends_at } else { bye_at };
         let mut session = Session {
             live_from: subscription.tail(),
             subscription,
@@ -162,8 +176,10 @@ impl Session {
             keepalive_after: Duration::ZERO,
             keepalive_at: now,
             bye_at,
+            bye_is_strict,
             random,
             config,
+            principal,
         };
         session.draw_keepalive(now);
         session
@@ -172,6 +188,9 @@ impl Session {
     /// What to do now. `turn` is shared by all that the driver steps in one go.
     pub fn step(&mut self, now: Instant, turn: &mut Turn) -> Step {
         self.notice_closing(now);
+        if let Some(reason) = self.has_ended(now) {
+            return self.bye(reason, now, turn);
+        }
         if let Some(write) = self.held.take() {
             return self.wrote(*write, None, now, turn);
         }
@@ -209,18 +228,22 @@ impl Session {
         }
     }
 
-    /// Replaces the filter; the stream goes on from where it is, with a hello that
-    /// says what was understood.
-    pub fn refilter(&mut self, filter: Filter) {
-        self.subscription.refilter(filter);
+    /// Replaces the filter, with what of it may be read; the stream goes on from where it is,
+    /// with a hello that says what was understood.
+    ///
+    /// # Errors
+    /// If nothing of it may be read. Nothing has changed then.
+    pub fn refilter(&mut self, filter: &Filter) -> Result<(), Denied> {
+        self.subscription.refilter(self.principal.narrow(filter)?);
         match self.phase {
-            Phase::Ended(_) => return,
+            Phase::Ended(_) => return Ok(()),
             // A gap that is still to be told stays to be told, after the hello.
             Phase::Hello | Phase::Opened | Phase::Gap => {}
             // What came before the records has been asked for under the old filter.
             Phase::Snapshot | Phase::Records => self.snapshot = false,
         }
         self.phase = Phase::Hello;
+        Ok(())
     }
 
     /// A turn for a driver that steps this session alone.
@@ -387,8 +410,21 @@ impl Session {
             let due = now + delay;
             if self.bye_at.is_none_or(|(expires, _)| due < expires) {
                 self.bye_at = Some((due, CloseReason::Shutdown));
+                self.bye_is_strict = false;
             }
         }
+    }
+
+    /// Why nothing more may go out but the goodbye, if so.
+    fn has_ended(&self, now: Instant) -> Option<CloseReason> {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return None;
+        }
+        if self.principal.is_revoked() {
+            return Some(CloseReason::Revoked);
+        }
+        let (due, reason) = self.bye_at.filter(|_| self.bye_is_strict)?;
+        (now >= due).then_some(reason)
     }
 
     // --- control events ---
@@ -473,12 +509,15 @@ impl Session {
             CloseReason::Shutdown => self.random.u64(BYE_RETRY_MS),
             _ => self.retry_ms(),
         };
-        let position = self.subscription.position();
-        let text = self.render("bye", Some(position), Some(retry_ms), |object| {
-            object.text("reason", reason.as_str()).number("retry_ms", retry_ms)
+        // With something untold the client's own last position is the right one to return with.
+        let is_all_told = self.held.is_none() && self.gap.is_none() && !self.snapshot;
+        let position = is_all_told.then(|| self.subscription.position());
+        let text = self.render("bye", position, Some(retry_ms), |object| {
+            object.text("reason", reason.told()).number("retry_ms", retry_ms)
         });
         self.account.close(reason);
         self.phase = Phase::Ended(reason);
+        self.held = None;
         self.write_control(text, now, turn)
     }
 

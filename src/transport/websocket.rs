@@ -90,7 +90,7 @@ pub fn text_head(payload_bytes: usize) -> TextHead {
 pub fn close_code(reason: CloseReason) -> u16 {
     match reason {
         CloseReason::Gone | CloseReason::Answered | CloseReason::Limit => 1000,
-        CloseReason::Shutdown | CloseReason::Expired => 1001,
+        CloseReason::Shutdown | CloseReason::Expired | CloseReason::Revoked => 1001,
         CloseReason::Protocol => 1008,
         CloseReason::TooBig => 1009,
         CloseReason::Full | CloseReason::Slow => 1013,

@@ -278,12 +278,11 @@ impl<P> Connection<P> {
             let is_closing = *stage != Stage::Open;
             let websocket = &tools.config.websocket;
             let heard = talk.hear(socket, websocket, tools.now, is_closing);
-            if let Some(filter) = heard.new_filter {
-                session.refilter(filter);
-            }
+            let refiltered = heard.new_filter.map(|filter| session.refilter(&filter));
             self.is_unread = heard.more;
             self.send(heard.answers, tools)?;
-            match heard.end {
+            let denied = refiltered.and_then(Result::err).map(|_| End::denied());
+            match heard.end.or(denied) {
                 None => break,
                 // What is still unread may be the answer to the closing handshake.
                 Some(end) if !is_closing => {

@@ -2,6 +2,7 @@ use http::HeaderMap;
 
 use super::*;
 use crate::{
+    access::{Grants, Lease},
     clock::Clock,
     hub::{self, Hub, Publisher},
     log::Log,
@@ -51,9 +52,13 @@ impl World {
     }
 
     fn session(&self, wire: Wire, query: &str) -> Session {
+        self.session_of(Principal::anyone(), wire, query)
+    }
+
+    fn session_of(&self, principal: Arc<Principal>, wire: Wire, query: &str) -> Session {
         let request = Request::parse(Route::Events, Some(query), &HeaderMap::new()).unwrap();
         let (subscription, gap) = self.hub.subscribe(
-            request.filter.clone(),
+            principal.narrow(&request.filter).unwrap(),
             &request.start,
             Transport::Sse,
             Moment::default(),
@@ -61,7 +66,15 @@ impl World {
         let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into()));
         let ledger = Ledger { telemetry: self.telemetry.clone(), clock: self.clock.clone() };
         let account = Account::open(Arc::new(ledger), peer, Transport::Sse, Format::Message);
-        Session::new(subscription, account, self.config.clone(), wire, &request, gap, self.now)
+        Session::new(
+            (subscription, gap),
+            account,
+            self.config.clone(),
+            wire,
+            &request,
+            principal,
+            self.now,
+        )
     }
 
     /// Everything the session writes until it waits or ends.
@@ -330,7 +343,7 @@ fn a_new_filter_is_confirmed_and_the_stream_goes_on() {
     let mut session = world.session(Wire::WebSocket, "name=a");
     world.written(&mut session);
     world.publish(&["a", "b"]);
-    session.refilter(Filter::new(vec![], vec!["b".into()], vec![]).unwrap());
+    session.refilter(&Filter::new(vec![], vec!["b".into()], vec![]).unwrap()).unwrap();
     let text = world.written(&mut session);
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].contains("\"hello\"") && lines[0].contains("\"name\":[\"b\"]"), "{text}");
@@ -348,7 +361,7 @@ fn a_new_filter_right_after_the_hello_is_confirmed_too() {
             matches!(session.step(world.now, &mut session.turn()), Step::Write(_)),
             "the first hello"
         );
-        session.refilter(Filter::new(vec![], vec!["b".into()], vec![]).unwrap());
+        session.refilter(&Filter::new(vec![], vec!["b".into()], vec![]).unwrap()).unwrap();
         let text = world.written(&mut session);
         assert!(
             text.starts_with("{\"fanlight\":\"hello\"") && text.contains("\"name\":[\"b\"]"),
@@ -510,7 +523,7 @@ fn a_new_filter_ends_a_snapshot_on_its_way() {
         panic!("there is a snapshot")
     };
     assert_eq!(first.events, 1);
-    session.refilter(Filter::all());
+    session.refilter(&Filter::all()).unwrap();
     let text = world.written(&mut session);
     assert_eq!(text.lines().count(), 1, "the hello alone: {text}");
 }
@@ -606,4 +619,85 @@ fn a_particle_stream_goes_on_after_what_it_missed_and_just_ends() {
     assert!(text.contains("fanlight_gaps_total{reason=\"overtaken\"} 1"), "{text}");
     world.hub.close(Moment::default(), Duration::ZERO);
     assert_eq!(world.written(&mut session), "END shutdown");
+}
+
+fn reader(prefix: &str, expires_ms: Option<u64>) -> (Arc<Principal>, Lease) {
+    let read = Some(Filter::new(vec![prefix.into()], vec![], vec![]).unwrap());
+    let (grants, lease) = (Grants { read, ..Grants::default() }, Lease::default());
+    (Arc::new(Principal::new("reader", grants, expires_ms, lease.clone())), lease)
+}
+
+const WIRES: [Wire; 4] =
+    [Wire::Sse(Format::Message), Wire::Ndjson, Wire::WebSocket, Wire::Particle { ids: true }];
+
+#[test]
+fn nothing_goes_out_once_the_lease_has_ended() {
+    for wire in WIRES {
+        let mut world = World::new(100);
+        let (principal, lease) = reader("a", None);
+        let is_told = !matches!(wire, Wire::Particle { .. });
+        let query = if is_told { "" } else { "control=off" };
+        let mut session = world.session_of(principal, wire, query);
+        world.publish(&["a1", "b1"]);
+        let mut text = world.written(&mut session);
+        world.now += particle::FIRST_EVENT_HOLD;
+        text += &world.written(&mut session);
+        assert!(text.contains("a1") && !text.contains("b1"), "{text}");
+        world.publish(&["a2"]);
+        lease.end();
+        let text = world.written(&mut session);
+        assert!(!text.contains("a2"), "{text}");
+        assert_eq!(text.contains("\"reason\":\"expired\""), is_told, "{text}");
+        assert_eq!(session.phase, Phase::Ended(CloseReason::Revoked));
+    }
+}
+
+#[test]
+fn nothing_goes_out_once_the_time_of_the_credential_is_over() {
+    for wire in WIRES {
+        let mut world = World::new(100);
+        let (principal, _) = reader("a", Some(60_000));
+        let mut session = world.session_of(principal, wire, "");
+        world.publish(&["a1"]);
+        let mut text = world.written(&mut session);
+        world.now += Duration::from_millis(59_999);
+        text += &world.written(&mut session);
+        assert!(text.contains("a1"), "{text}");
+        world.publish(&["a2"]);
+        world.now += Duration::from_millis(1);
+        assert!(!world.written(&mut session).contains("a2"));
+        assert_eq!(session.phase, Phase::Ended(CloseReason::Expired));
+    }
+}
+
+#[test]
+fn a_goodbye_before_the_gap_is_told_does_not_move_the_client_past_it() {
+    let mut world = World::new(2);
+    world.publish(&["a1", "a2", "a3", "a4"]);
+    let (principal, lease) = reader("a", None);
+    let mut session = world.session_of(
+        principal,
+        Wire::Sse(Format::Message),
+        "since=earliest&last_event_id=00000001-1",
+    );
+    lease.end();
+    let text = world.written(&mut session);
+    assert!(text.contains("fanlight.bye") && !text.contains("id: "), "{text}");
+}
+
+#[test]
+fn a_new_filter_is_narrowed_as_the_first_was() {
+    let mut world = World::new(100);
+    let mut session = world.session_of(reader("a", None).0, Wire::WebSocket, "");
+    let hello = world.written(&mut session);
+    assert!(hello.contains(r#""filter":{"prefix":["a"]"#), "{hello}");
+    session.refilter(&Filter::all()).unwrap();
+    world.publish(&["a1", "b1"]);
+    let text = world.written(&mut session);
+    assert!(text.contains("\"a1\"") && !text.contains("\"b1\""), "{text}");
+    let other = Filter::new(vec!["b".into()], vec![], vec![]).unwrap();
+    assert_eq!(session.refilter(&other), Err(Denied::ReadThis));
+    world.publish(&["a2", "b2"]);
+    let text = world.written(&mut session);
+    assert!(text.contains("\"a2\"") && !text.contains("\"b2\""), "{text}");
 }

@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use super::{super::Shards, *};
 use crate::{
+    access::Principal,
     clock::Clock,
     delivery::{Framing, Offer, conversation},
     hub::{self, Hub, Publisher},
@@ -87,7 +88,15 @@ fn arrival<P>(
     };
     let request = Request::parse(Route::WebSocket, None, &HeaderMap::new()).unwrap();
     let (config, wire) = (Arc::new(config), Wire::WebSocket);
-    let session = Session::new(subscription, account, config, wire, &request, gap, now());
+    let session = Session::new(
+        (subscription, gap),
+        account,
+        config,
+        wire,
+        &request,
+        Principal::anyone(),
+        now(),
+    );
     let offer = Offer { session, framing: Framing::WebSocket, head: Vec::new() };
     let arrival = Arrival { socket, offer, read_ahead: Default::default(), place };
     (client, group, arrival)
