@@ -2,7 +2,7 @@
 # unprivileged user. docs/operations.md, "In containers", says how to run it.
 #
 #   docker build -t fanlight .
-#   docker run --rm -p 127.0.0.1:8080:8080 fanlight demo
+#   docker run --rm -p 127.0.0.1:8080:8080 -e FANLIGHT_ACCESS_MODE=off fanlight demo
 
 ARG RUST_VERSION=1.95
 ARG DEBIAN=bookworm
@@ -42,7 +42,8 @@ COPY --from=build /image /
 LABEL org.opencontainers.image.title="Fanlight" \
       org.opencontainers.image.description="A self-hosted fan-out broker for Particle devices" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-# All addresses of the container: what reaches it from outside is what is published.
+# All addresses of the container: what reaches it from outside is what is published. So it wants
+# keys, or to be told that it is to be open (FANLIGHT_ACCESS_MODE=off): docs/access.md.
 ENV FANLIGHT_LISTEN=0.0.0.0:8080 \
     FANLIGHT_STATE_DIR=/var/lib/fanlight
 # fanlight.toml is read from here, if there is one.

@@ -93,6 +93,7 @@ metrics_list! {
     Counter REQUESTS = "fanlight_requests_total" ["status"] "Requests answered, by class of status";
     Counter LIMITS_REACHED = "fanlight_limits_reached_total" ["limit"] "Times a limit turned something away";
     Counter PUBLISHES = "fanlight_publishes_total" ["outcome"] "Requests to publish or to call a function, by what came of them";
+    Counter ACCESSES = "fanlight_accesses_total" ["outcome"] "Requests that had to say who asks, by what came of it; none while access is off";
     Counter PANICS = "fanlight_panics_total" [] "Panics: each is a bug of the broker";
 }
 
@@ -199,6 +200,37 @@ impl PublishOutcome {
     }
 }
 
+/// What came of a request that had to say who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessOutcome {
+    /// It was let in.
+    Accepted,
+    /// It came without a credential.
+    Missing,
+    /// Its credential was not good, or stood where none may.
+    Refused,
+    /// Its credential does not allow what it asked for.
+    Denied,
+}
+
+impl AccessOutcome {
+    const ALL: [AccessOutcome; 4] = [
+        AccessOutcome::Accepted,
+        AccessOutcome::Missing,
+        AccessOutcome::Refused,
+        AccessOutcome::Denied,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            AccessOutcome::Accepted => "accepted",
+            AccessOutcome::Missing => "missing",
+            AccessOutcome::Refused => "refused",
+            AccessOutcome::Denied => "denied",
+        }
+    }
+}
+
 /// The broker's numbers.
 pub struct Telemetry {
     recorder: PrometheusRecorder,
@@ -255,6 +287,7 @@ pub struct Telemetry {
     requests: [Counter; 5],
     limits_reached: [Counter; Limit::ALL.len()],
     publishes: [Counter; PublishOutcome::ALL.len()],
+    accesses: [Counter; AccessOutcome::ALL.len()],
     /// Panics of the broker.
     pub panics: Counter,
 }
@@ -438,6 +471,8 @@ impl Telemetry {
                 .map(|class| counter(REQUESTS, &[("status", class)])),
             publishes: PublishOutcome::ALL
                 .map(|outcome| counter(PUBLISHES, &[("outcome", outcome.as_str())])),
+            accesses: AccessOutcome::ALL
+                .map(|outcome| counter(ACCESSES, &[("outcome", outcome.as_str())])),
             limits_reached: Limit::ALL
                 .map(|limit| counter(LIMITS_REACHED, &[("limit", limit.as_str())])),
             panics: counter(PANICS, &[]),
@@ -516,6 +551,11 @@ impl Telemetry {
     /// A request to publish has come to an end.
     pub fn publish(&self, outcome: PublishOutcome) {
         self.publishes[outcome as usize].increment(1);
+    }
+
+    /// A request was let in or not.
+    pub fn access(&self, outcome: AccessOutcome) {
+        self.accesses[outcome as usize].increment(1);
     }
 
     /// A request was answered with an HTTP status.

@@ -13,6 +13,7 @@ mod serve;
 pub mod settings;
 mod simulate;
 mod tail;
+mod token;
 mod trace;
 
 use std::{
@@ -67,6 +68,7 @@ pub fn command() -> Command {
         .subcommand(simulate::command())
         .subcommand(tail::command())
         .subcommand(publish::command())
+        .subcommand(token::command())
         .subcommand(check::command())
         .subcommand(bench::command())
         .subcommand(healthcheck::command())
@@ -82,6 +84,7 @@ pub fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failur
         Some(("simulate", matches)) => simulate::run(matches),
         Some(("tail", matches)) => tail::run(matches, environment),
         Some(("publish", matches)) => publish::run(matches),
+        Some(("token", matches)) => token::run(matches, environment),
         Some(("check", matches)) => check::run(matches, environment),
         Some(("bench", matches)) => bench::run(matches),
         Some(("healthcheck", matches)) => healthcheck::run(matches, environment),

@@ -2,17 +2,19 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use crate::{
+    access::Keys,
     config::Loaded,
     delivery::WebSocketConfig,
     hub,
     model::ring,
     server::{
-        AcceptConfig, Config, Hosts, LimitsConfig, Origins, PublishConfig, WebConfig,
-        connections_max_auto,
+        AcceptConfig, AccessConfig, Config, Hosts, LimitsConfig, Origins, PublishConfig, WebConfig,
+        connections_max_auto, keys_file,
     },
     transport::{self, poll},
     upstream::{
@@ -33,7 +35,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Everything the broker is made of.
 ///
 /// # Errors
-/// For a token that no header can carry.
+/// For a token that no header can carry, keys that cannot be read, and an address that is open
+/// to others while nobody is asked who comes and nobody has said that it is to be so.
 pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
     let age_max = loaded.duration("stream.age_max");
     // Raises the limit of open files, which is needed for a number of one's own too.
@@ -57,8 +60,10 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
             );
         }
     }
+    let access = access(loaded, listen)?;
     Ok(Config {
         listen,
+        access,
         admin_listen: loaded.address_opt("server.admin_listen"),
         hosts: Hosts::new(loaded.list("server.hosts").iter().map(String::as_str)),
         origins: Origins::new(
@@ -117,6 +122,59 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
         drain_window: loaded.duration("server.drain_window"),
         ready_after: loaded.duration("server.ready_after"),
     })
+}
+
+/// Where the keys are kept; none if there is no place for what outlives a restart.
+pub(super) fn keys_path(loaded: &Loaded) -> Option<PathBuf> {
+    match loaded.path_opt("access.keys_file") {
+        Some(path) => Some(path.to_owned()),
+        None => loaded.path_opt("state.dir").map(|dir| dir.join("keys.json")),
+    }
+}
+
+/// Who may come in.
+fn access(loaded: &Loaded, listen: SocketAddr) -> Result<AccessConfig, Failure> {
+    let mode = loaded.choice("access.mode");
+    let is_private = listen.ip().is_loopback();
+    let path = keys_path(loaded);
+    if mode == "off" {
+        if !is_private {
+            tracing::warn!(%listen, "access is off: whoever reaches this port may read every event");
+        }
+        return Ok(AccessConfig::default());
+    }
+    let keys = match &path {
+        Some(path) => keys_file::read(path).map_err(|error| Failure::Usage(error.to_string()))?,
+        None => None,
+    };
+    let has_keys = keys.as_ref().is_some_and(|keys| !keys.is_empty());
+    if mode == "auto" && !has_keys {
+        if is_private {
+            return Ok(AccessConfig::default());
+        }
+        return Err(Failure::Usage(open_to_others(loaded, listen, path.as_deref())));
+    }
+    if !has_keys {
+        tracing::warn!(
+            "access is on and there is no key yet: `fanlight token new NAME --read` makes one"
+        );
+    }
+    Ok(AccessConfig { keys: Some(keys.unwrap_or_else(Keys::default)), keys_file: path })
+}
+
+/// Why a broker that others can reach does not start as it is.
+fn open_to_others(loaded: &Loaded, listen: SocketAddr, path: Option<&Path>) -> String {
+    let place = match path {
+        Some(path) => format!("it goes into {}", path.display()),
+        None => "with --access-keys-file PATH, since state.dir is not set".to_owned(),
+    };
+    format!(
+        "listen = {listen} ({}) can be reached by others, and nobody is asked who comes, since there is no \
+         key yet: all of them could read every event\n  either make a key: fanlight token new NAME --read \
+         ({place})\n  or, if everyone who reaches the port may read: set access.mode = \"off\" \
+         (FANLIGHT_ACCESS_MODE=off, --access-mode=off), or listen on 127.0.0.1",
+        loaded.origin("listen")
+    )
 }
 
 /// Shards where none are configured: one for each core.

@@ -34,6 +34,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "poll", help: "Poll (long polling)" },
     Section { name: "particle", help: "Particle (the cloud's own routes, for its clients)" },
     Section { name: "publish", help: "Publish (what is passed on to the cloud)" },
+    Section { name: "access", help: "Access (who may read, publish and administer)" },
     Section { name: "limits", help: "Limits (what one client and all clients may use)" },
     Section { name: "delivery", help: "Delivery (how bytes reach sockets)" },
     Section { name: "server", help: "Server (start and end)" },
@@ -305,6 +306,20 @@ pub(super) fn rows() -> Vec<Setting> {
             Count { min: 1, max: 200 },
             Text("10"),
             "Requests that one IP address may have passed on at once",
+        ),
+        row(
+            "access",
+            "mode",
+            Choice(&["auto", "on", "off"]),
+            Text("auto"),
+            "Ask who comes; auto does once there are keys, and refuses to open a port of others without",
+        ),
+        row(
+            "access",
+            "keys_file",
+            Path,
+            Unset,
+            "File of the API keys; keys.json in state.dir if not set",
         ),
         row(
             "limits",

@@ -93,7 +93,7 @@ fn a_misspelled_section() {
         file_error("[upsteam]\ntoken = \"hunter2\""),
         "the configuration has a problem\n  \
          [upsteam] (fanlight.toml:1) is not a section\n    \
-         allowed: sections upstream, ring, latest, stream, websocket, poll, particle, publish, limits, delivery, \
+         allowed: sections upstream, ring, latest, stream, websocket, poll, particle, publish, access, limits, delivery, \
          server, state, log, trace, demo\n    \
          remedy: did you mean [upstream]?"
     );

@@ -119,6 +119,7 @@ pub(super) async fn status(State(app): State<App>) -> Response {
         .collect();
     let totals = app.telemetry.totals();
     let limits = app.connections.config();
+    let (access_is_on, keys) = app.gate.status(now.wall_ms);
     let opens: serde_json::Map<String, Value> = upstream
         .opens
         .iter()
@@ -184,6 +185,10 @@ pub(super) async fn status(State(app): State<App>) -> Response {
         "publish": {
             "enabled": app.publish.passes_events(),
             "functions": app.publish.passes_functions(),
+        },
+        "access": {
+            "mode": if access_is_on { "on" } else { "off" },
+            "keys": keys,
         },
         "limits": {
             "connections": app.connections.open(),

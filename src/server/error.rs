@@ -13,6 +13,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
+    access::{Denied, Refused},
     model::{CloseReason, json::Object},
     telemetry::PublishOutcome,
     transport::request::{InvalidParameter, Request, Route},
@@ -158,6 +159,12 @@ pub(super) enum Error {
     /// The cloud has not answered.
     #[error(transparent)]
     Publish(PublishError),
+    /// It is not known who asks.
+    #[error(transparent)]
+    Refused(Refused),
+    /// Who asks may not.
+    #[error(transparent)]
+    Denied(Denied),
     /// The broker is not ready to serve.
     #[error("{reason}")]
     NotReady {
@@ -194,6 +201,21 @@ impl Error {
                 StatusCode::MISDIRECTED_REQUEST,
                 "unknown_host",
                 "The request names a host that is neither an address nor listed in `server.hosts`",
+            ),
+            Error::Refused(Refused::Query | Refused::Twice) => (
+                StatusCode::BAD_REQUEST,
+                "misplaced_token",
+                "A credential stands where none may, or there is more than one",
+            ),
+            Error::Refused(_) => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_token",
+                "Access is on, and the request has no credential, or none that is valid",
+            ),
+            Error::Denied(_) => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "The credential does not allow what is asked for",
             ),
             Error::ForeignOrigin { .. } => (
                 StatusCode::FORBIDDEN,
@@ -334,13 +356,16 @@ impl Error {
     }
 
     /// One of each, by status: what the descriptions of the interface show.
-    pub(super) fn samples() -> [Error; 24] {
+    pub(super) fn samples() -> [Error; 27] {
         let invalid = Request::parse(Route::Poll, Some("limit=0"), &HeaderMap::new());
         [
             invalid.map_or_else(Error::InvalidParameter, |_| Error::Internal),
             Error::HostUnclear,
             Error::PrefixMissing,
             Error::Draft(DraftError::NameMissing),
+            Error::Refused(Refused::Query),
+            Error::Refused(Refused::Missing),
+            Error::Denied(Denied::ReadThis),
             Error::ForeignOrigin { origin: "https://elsewhere.example".to_owned() },
             Error::PermissionDenied {
                 detail:
@@ -424,6 +449,15 @@ impl IntoResponse for Error {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 // RFC 6455, section 4.4: what a client of another version needs to know.
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            // RFC 6750, section 3: the error is told to those who sent something.
+            Error::Refused(_) if response.status() == StatusCode::UNAUTHORIZED => {
+                let challenge = match self {
+                    Error::Refused(Refused::Missing) => "Bearer realm=\"fanlight\"",
+                    _ => "Bearer realm=\"fanlight\", error=\"invalid_token\"",
+                };
+                let challenge = HeaderValue::from_static(challenge);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             }
             _ => {}
         }

@@ -6,7 +6,9 @@ mod allowance;
 mod assets;
 mod description;
 mod error;
+mod gate;
 mod hosts;
+pub mod keys_file;
 mod limits;
 mod origin;
 mod particle;
@@ -33,13 +35,16 @@ use crate::{
 
 pub use accept::Config as AcceptConfig;
 pub use assets::Config as WebConfig;
+pub use gate::{Config as AccessConfig, Need};
 pub use hosts::Hosts;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
 pub use origin::Origins;
 pub use publish::Config as PublishConfig;
+pub use routes::needs;
 pub use shutdown::Shutdown;
 
 use accept::{Connection, Exits, Place};
+use gate::Gate;
 use limits::Connections;
 use publish::Desk;
 use routes::{Door, Port};
@@ -59,6 +64,8 @@ pub struct Config {
     pub accept: AcceptConfig,
     /// How many connections.
     pub limits: LimitsConfig,
+    /// Who may come in.
+    pub access: AccessConfig,
     /// Times and bounds of streams.
     pub stream: transport::Config,
     /// Times and bounds of WebSockets.
@@ -145,6 +152,7 @@ struct Parts {
     poll: poll::Config,
     web: WebConfig,
     connections: Arc<Connections>,
+    gate: Gate,
     upstream: Arc<upstream::Stats>,
     opens_max: u64,
     stale_after: Duration,
@@ -226,6 +234,7 @@ impl Broker {
             poll: config.poll,
             web: config.web,
             connections: Arc::new(Connections::new(config.limits, telemetry.clone())),
+            gate: Gate::new(config.access.keys, telemetry.clone()),
             upstream: upstream.clone(),
             opens_max: config.upstream.opens_max as u64,
             stale_after: config.upstream.stale_after,
@@ -239,6 +248,9 @@ impl Broker {
         let upstream = Upstream::new(config.upstream, publisher, clock, upstream).await?;
         shutdown.spawn(upstream.run(shutdown.finish_token()));
         shutdown.spawn(upkeep(telemetry, shutdown.clone()));
+        if let Some(path) = config.access.keys_file {
+            shutdown.spawn(gate::watch(app.clone(), path, shutdown.clone()));
+        }
         let port = if admin.is_some() { Port::Public } else { Port::Only };
         shutdown.spawn(accept::run(
             listener,

@@ -4,6 +4,8 @@
 //! given, with what to do about it. It is never another device's, and never part of what was
 //! asked for but by settings that hold for everyone (`upstream.prefix`).
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::{Extension, Request as HttpRequest, State},
@@ -12,6 +14,7 @@ use axum::{
 use http::{HeaderValue, Method, StatusCode, Version, header};
 
 use crate::{
+    access::{Place, Principal},
     delivery::{Framing, HandoverBody},
     model::{Filter, Transport},
     transport::{
@@ -58,21 +61,31 @@ async fn respond(
     connection: &Connection,
     request: HttpRequest,
 ) -> Result<Response, Error> {
+    let principal = match *request.method() {
+        // A browser asks before it may send a credential.
+        Method::OPTIONS => Principal::anyone(),
+        _ => {
+            let (headers, query) = (request.headers(), request.uri().query());
+            app.gate.ask(headers, query, Place::HeaderOrQuery, app.clock.now().wall_ms)?
+        }
+    };
     let Some(address) = Address::parse(request.uri().path()) else {
         return Err(Error::not_found(request.uri()));
     };
     match (request.method().clone(), address) {
         (Method::GET | Method::HEAD, Address::Events { whose, prefix }) => {
             let filter = filter(&app.reads, &whose, prefix)?;
-            Ok(stream(app, connection, &request, filter))
+            stream(app, connection, principal, &request, filter)
         }
         (Method::POST, Address::Events { whose, prefix }) if prefix.is_empty() => {
+            principal.may_publish(None).map_err(|denied| app.gate.deny(denied))?;
             let sender = sender(&app.reads, whose);
-            pass_on(app, connection, request, sender.map(Wish::Event)).await
+            pass_on(app, connection, &principal, request, sender.map(Wish::Event)).await
         }
         (Method::POST, Address::Function { device, function }) => {
+            principal.may_administer().map_err(|denied| app.gate.deny(denied))?;
             let wish = reaches(&app.reads, &device).map(|()| Wish::Function { device, function });
-            pass_on(app, connection, request, wish).await
+            pass_on(app, connection, &principal, request, wish).await
         }
         (Method::OPTIONS, _) => {
             Ok((StatusCode::NO_CONTENT, [(header::ALLOW, STREAM_METHODS)]).into_response())
@@ -88,10 +101,16 @@ async fn respond(
 /// Methods of the routes of streams.
 const STREAM_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
-fn stream(app: &App, connection: &Connection, request: &HttpRequest, filter: Filter) -> Response {
+fn stream(
+    app: &App,
+    connection: &Connection,
+    principal: Arc<Principal>,
+    request: &HttpRequest,
+    filter: Filter,
+) -> Result<Response, Error> {
     let wishes = particle::request(filter, request.uri().query(), request.headers());
     let wire = Wire::Particle { ids: particle::wants_ids(request.headers()) };
-    let session = open(app, connection, &wishes, wire, Transport::Particle);
+    let session = open(app, connection, principal, wishes, wire, Transport::Particle)?;
     let framing = match request.version() {
         Version::HTTP_11 => Framing::Chunked,
         _ => Framing::Plain,
@@ -102,20 +121,27 @@ fn stream(app: &App, connection: &Connection, request: &HttpRequest, filter: Fil
         // No second request can follow: the socket has left HTTP by then.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    Ok(response)
 }
 
 async fn pass_on(
     app: &App,
     connection: &Connection,
+    principal: &Principal,
     request: HttpRequest,
     wish: Result<Wish, Error>,
 ) -> Result<Response, Error> {
     let wish = wish?;
     let (head, body) = request.into_parts();
     let address = connection.peer.addr.ip();
-    let (now, telemetry) = (app.clock.now(), &app.telemetry);
-    let answer = app.publish.hand_in(wish, &head.headers, body, address, now, telemetry).await?;
+    let now = app.clock.now();
+    let may = |name: &str| match principal.may_publish(Some(name)) {
+        Ok(()) => Ok(()),
+        Err(denied) => Err(app.gate.deny(denied)),
+    };
+    let answered = app.publish.hand_in(wish, may, &head.headers, body, address, now).await;
+    app.telemetry.publish(publish::outcome(&answered));
+    let answer = answered?;
     Ok(publish::response(answer))
 }
 

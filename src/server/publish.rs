@@ -1,7 +1,7 @@
 //! What clients publish, on its way to the cloud: who may, how much, and how long it takes.
 //!
-//! Law: the broker's own token is at stake, and there is no access control yet. So nothing
-//! is passed on unless the operator switched it on, no page of another origin can publish
+//! Law: the broker's own token is at stake. So nothing is passed on unless the operator
+//! switched it on, and where access is on, the key allows it; no page of another origin can publish
 //! through its visitors' browsers, and every client and all together have a bound.
 
 use std::{
@@ -16,7 +16,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     model::Moment,
-    telemetry::{PublishOutcome, Telemetry},
+    telemetry::PublishOutcome,
     upstream::publish::{Answer, Api, BODY_BYTES_MAX, Draft, FunctionCall, PublishError, Sender},
 };
 
@@ -83,31 +83,14 @@ impl Desk {
         self.api.is_some() && self.config.functions
     }
 
-    /// Passes one request on, and counts what came of it.
+    /// Passes one request on. `may` says whether an event of a name may be published.
     ///
     /// # Errors
     /// If it is refused here, or the cloud gave no answer.
     pub(super) async fn hand_in(
         &self,
         wish: Wish,
-        headers: &HeaderMap,
-        body: Body,
-        address: IpAddr,
-        now: Moment,
-        telemetry: &Telemetry,
-    ) -> Result<Answer, Error> {
-        let answered = self.pass_on(wish, headers, body, address, now).await;
-        telemetry.publish(match &answered {
-            Ok(answer) if answer.status.is_success() => PublishOutcome::Accepted,
-            Ok(_) => PublishOutcome::Refused,
-            Err(error) => error.publish_outcome(),
-        });
-        answered
-    }
-
-    async fn pass_on(
-        &self,
-        wish: Wish,
+        may: impl FnOnce(&str) -> Result<(), Error>,
         headers: &HeaderMap,
         body: Body,
         address: IpAddr,
@@ -140,6 +123,7 @@ impl Desk {
         let answer = match wish {
             Wish::Event(sender) => {
                 let draft = Draft::parse(headers, &body).map_err(Error::Draft)?;
+                may(draft.name())?;
                 api.publish(&sender, &draft).await
             }
             Wish::Function { device, function } => {
@@ -160,6 +144,15 @@ impl Desk {
             let retry_secs = wait.as_secs_f64().ceil().max(1.0) as u64;
             Error::PublishTooOften { retry_secs }
         })
+    }
+}
+
+/// What came of a request to publish.
+pub(super) fn outcome(answered: &Result<Answer, Error>) -> PublishOutcome {
+    match answered {
+        Ok(answer) if answer.status.is_success() => PublishOutcome::Accepted,
+        Ok(_) => PublishOutcome::Refused,
+        Err(error) => error.publish_outcome(),
     }
 }
 

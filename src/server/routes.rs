@@ -10,7 +10,7 @@ use axum::{
     body::Body,
     extract::{Extension, RawQuery, Request as HttpRequest, State},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{MethodRouter, any, get},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use tokio::time::Instant;
@@ -19,8 +19,9 @@ use tower::{Layer as _, Service as _};
 use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 
 use crate::{
+    access::{Principal, Refused},
     delivery::{Framing, HandoverBody},
-    model::{CloseReason, Format, Transport},
+    model::{CloseReason, Filter, Format, Transport},
     transport::{
         Session, Wire,
         poll::{self, Filled},
@@ -31,8 +32,14 @@ use crate::{
 };
 
 use super::{
-    App, accept::Connection, admin, assets, description, error::Error, limits::Admission,
-    origin::Page, particle,
+    App,
+    accept::Connection,
+    admin, assets, description,
+    error::Error,
+    gate::{self, Need},
+    limits::Admission,
+    origin::Page,
+    particle,
 };
 
 /// Reconnection time told when there is no room, in milliseconds: long and spread, so
@@ -139,33 +146,73 @@ pub(super) enum Port {
     Admin,
 }
 
-/// Every route of a port.
-fn router(app: App, port: Port) -> Router {
-    let health =
-        Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
-    let admin =
-        Router::new().route("/metrics", get(admin::metrics)).route("/status", get(admin::status));
-    let router = match port {
-        Port::Only => health.merge(admin).merge(for_clients()),
-        Port::Public => health.merge(for_clients()),
-        Port::Admin => health.merge(admin).fallback(nowhere),
-    };
-    router.method_not_allowed_fallback(method_not_allowed).with_state(app)
+/// A route.
+struct Row {
+    path: &'static str,
+    need: Need,
+    side: Side,
+    methods: MethodRouter<App>,
 }
 
-fn for_clients() -> Router<App> {
-    Router::new()
-        .route("/events", get(events))
-        .route("/ws", get(websocket_upgrade))
-        .route("/poll", get(poll_once))
-        .route("/last", get(last))
-        .route("/", get(assets::index))
-        .route("/fanlight.js", get(assets::client))
-        .route("/app/{*name}", get(assets::app_file))
-        .route("/openapi.json", get(description::openapi))
-        .route("/asyncapi.json", get(description::asyncapi))
-        .route("/v1/{*path}", any(particle::answer))
-        .fallback(elsewhere)
+/// Whom a route is for, where there are two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Clients,
+    Operators,
+    Both,
+}
+
+impl Row {
+    fn at(path: &'static str, need: Need, side: Side, methods: MethodRouter<App>) -> Row {
+        Row { path, need, side, methods }
+    }
+}
+
+/// The table: every route, with what it asks of those who come.
+fn rows() -> Vec<Row> {
+    use Side::{Both, Clients, Operators};
+    vec![
+        Row::at("/events", Need::Read, Clients, get(events)),
+        Row::at("/ws", Need::Read, Clients, get(websocket_upgrade)),
+        Row::at("/poll", Need::Read, Clients, get(poll_once)),
+        Row::at("/last", Need::Read, Clients, get(last)),
+        Row::at("/", Need::Nothing, Clients, get(assets::index)),
+        Row::at("/fanlight.js", Need::Nothing, Clients, get(assets::client)),
+        Row::at("/app/{*name}", Need::Nothing, Clients, get(assets::app_file)),
+        Row::at("/openapi.json", Need::Nothing, Clients, get(description::openapi)),
+        Row::at("/asyncapi.json", Need::Nothing, Clients, get(description::asyncapi)),
+        Row::at("/metrics", Need::Admin, Operators, get(admin::metrics)),
+        Row::at("/status", Need::Admin, Operators, get(admin::status)),
+        Row::at("/healthz", Need::Nothing, Both, get(admin::healthz)),
+        Row::at("/readyz", Need::Nothing, Both, get(admin::readyz)),
+        // What it asks depends on method and path, and a browser's preflight is asked nothing.
+        Row::at("/v1/{*path}", Need::Within, Clients, any(particle::answer)),
+    ]
+}
+
+/// Every route with what it asks of those who come.
+pub fn needs() -> Vec<(&'static str, Need)> {
+    rows().into_iter().map(|row| (row.path, row.need)).collect()
+}
+
+/// Every route of a port.
+fn router(app: App, port: Port) -> Router {
+    let mut router = Router::new();
+    for Row { path, need, side, methods } in rows() {
+        let is_here = match port {
+            Port::Only => true,
+            Port::Public => side != Side::Operators,
+            Port::Admin => side != Side::Clients,
+        };
+        if is_here {
+            router = router.route(path, gate::guarded(&app, need, methods));
+        }
+    }
+    let router = match port {
+        Port::Only | Port::Public => router.fallback(elsewhere),
+        Port::Admin => router.fallback(nowhere),
+    };
+    router.method_not_allowed_fallback(method_not_allowed).with_state(app)
 }
 
 /// Why there is no room for the client of a connection; none if there is.
@@ -196,6 +243,7 @@ fn refuse(error: Error, headers: &HeaderMap) -> Response {
 async fn events(
     State(app): State<App>,
     Extension(connection): Extension<Connection>,
+    Extension(principal): Extension<Arc<Principal>>,
     method: Method,
     version: Version,
     RawQuery(query): RawQuery,
@@ -208,7 +256,7 @@ async fn events(
     } else {
         (Wire::Sse(request.format), Transport::Sse, sse::head())
     };
-    let session = open(&app, &connection, &request, wire, transport);
+    let session = open(&app, &connection, principal, request, wire, transport)?;
     let framing = match version {
         Version::HTTP_11 => Framing::Chunked,
         _ => Framing::Plain,
@@ -228,6 +276,7 @@ async fn events(
 async fn websocket_upgrade(
     State(app): State<App>,
     Extension(connection): Extension<Connection>,
+    Extension(principal): Extension<Arc<Principal>>,
     request: HttpRequest,
 ) -> Result<Response, Error> {
     let wishes = Request::parse(Route::WebSocket, request.uri().query(), request.headers())?;
@@ -237,7 +286,8 @@ async fn websocket_upgrade(
         let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
-    let session = open(&app, &connection, &wishes, Wire::WebSocket, Transport::WebSocket);
+    let session =
+        open(&app, &connection, principal, wishes, Wire::WebSocket, Transport::WebSocket)?;
     connection.handover.offer_upgrade(session);
     Ok(response)
 }
@@ -252,34 +302,45 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
         .any(|name| name.trim() == SUBPROTOCOL)
 }
 
+/// A session for what is asked for and may be read.
 pub(super) fn open(
     app: &App,
     connection: &Connection,
-    request: &Request,
+    principal: Arc<Principal>,
+    mut request: Request,
     wire: Wire,
     transport: Transport,
-) -> Session {
+) -> Result<Session, Error> {
+    request.filter = narrowed(app, &principal, &request)?;
     let format = match wire {
         Wire::Sse(format) => format,
         Wire::Ndjson | Wire::WebSocket => Format::Json,
         Wire::Particle { .. } => Format::Particle,
     };
-    let (subscription, gap) =
+    let subscribed =
         app.hub.subscribe(request.filter.clone(), &request.start, transport, app.clock.now());
     let account = app.account(connection, transport, format);
     let now = Instant::now().into_std();
-    Session::new(subscription, account, app.stream.clone(), wire, request, gap, now)
+    let config = app.stream.clone();
+    Ok(Session::new(subscribed, account, config, wire, &request, principal, now))
+}
+
+/// What of the events asked for may be read.
+fn narrowed(app: &App, principal: &Principal, request: &Request) -> Result<Filter, Error> {
+    principal.narrow(&request.filter).map_err(|denied| app.gate.deny(denied))
 }
 
 /// `GET /poll`: everything after a position, at once or as soon as there is something.
 async fn poll_once(
     State(app): State<App>,
     Extension(connection): Extension<Connection>,
+    Extension(principal): Extension<Arc<Principal>>,
     method: Method,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let request = Request::parse(Route::Poll, query.as_deref(), &headers)?;
+    let filter = narrowed(&app, &principal, &request)?;
     let timeout = match method {
         // Its answer has no body, so there is nothing to wait for.
         Method::HEAD => Duration::ZERO,
@@ -287,15 +348,23 @@ async fn poll_once(
     };
     let events_max = request.limit.unwrap_or(poll::EVENTS_DEFAULT).min(app.poll.events_max);
     let (mut subscription, gap) =
-        app.hub.subscribe(request.filter.clone(), &request.start, Transport::Poll, app.clock.now());
+        app.hub.subscribe(filter, &request.start, Transport::Poll, app.clock.now());
     let mut account = app.account(&connection, Transport::Poll, Format::Json);
     if let Some(from) = request.snapshot_from(gap.as_ref()) {
         subscription.request_snapshot(from);
     }
     let mut answer = poll::Answer::new(gap, events_max, app.poll.bytes_max, request.control);
     let deadline = Instant::now() + timeout;
+    let ends_at = principal
+        .time_left(app.clock.now().wall_ms)
+        .and_then(|left| Instant::now().checked_add(left));
     let mut is_over = false;
     loop {
+        let has_expired = ends_at.is_some_and(|ends| Instant::now() >= ends);
+        if has_expired || principal.is_revoked() {
+            account.close(if has_expired { CloseReason::Expired } else { CloseReason::Revoked });
+            return Err(Error::Refused(Refused::Invalid));
+        }
         match answer.fill(&mut subscription) {
             Filled::Ready => break,
             Filled::More => tokio::task::yield_now().await,
@@ -303,9 +372,10 @@ async fn poll_once(
             // concern the filter, and so not soon out of the ring.
             Filled::Empty if is_over || subscription.closing().is_some() => break,
             Filled::Empty => {
+                let until = ends_at.map_or(deadline, |ends| ends.min(deadline));
                 is_over = tokio::select! {
                     () = subscription.woken() => false,
-                    () = tokio::time::sleep_until(deadline) => true,
+                    () = tokio::time::sleep_until(until) => true,
                 };
             }
         }
@@ -319,11 +389,13 @@ async fn poll_once(
 /// by piece as the client takes it, from the bytes that everyone shares.
 async fn last(
     State(app): State<App>,
+    Extension(principal): Extension<Arc<Principal>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let request = Request::parse(Route::Last, query.as_deref(), &headers)?;
-    let frames = app.hub.latest(&request.filter, Format::Json);
+    let filter = narrowed(&app, &principal, &request)?;
+    let frames = app.hub.latest(&filter, Format::Json);
     // Each object has a bracket or a comma in front in place of the line feed behind it.
     let length = frames.iter().map(|frame| frame.len()).sum::<usize>() + 1;
     let length = HeaderValue::from(length.max("[]".len()));

@@ -165,6 +165,11 @@ pub struct Api {
 // === impl Draft ===
 
 impl Draft {
+    /// The event's name.
+    pub fn name(&self) -> &str {
+        self.fields.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// Reads and checks the body of a request to publish. Fields that are none of an event's
     /// are left out, `access_token` among them.
     ///

@@ -227,6 +227,8 @@ async fn status_has_every_field() {
     found.retain(|path| !is_by_reason(path));
     found.sort();
     let expected = [
+        "access.keys",
+        "access.mode",
         "closing",
         "latest.bytes",
         "latest.entries",

@@ -5,6 +5,7 @@ mod harness;
 
 mod smoke;
 
+mod access;
 mod edge;
 mod latest;
 mod limits;

@@ -10,7 +10,7 @@ use crate::transport::{
 };
 
 use super::{
-    super::error::Error,
+    super::{error::Error, gate::Need, routes::needs},
     LICENCE, TITLE, VERSION, examples,
     schemas::{schema, schemas},
 };
@@ -451,7 +451,7 @@ pub(super) fn document() -> Value {
         },
         // Beside the document itself, wherever a proxy has put it.
         "servers": [{ "url": ".", "description": "The broker that sent this document" }],
-        // There is no access control yet.
+        // Each route says by itself what it asks for.
         "security": [],
         "tags": [
             { "name": "streams", "description": "Events as they come, with replay." },
@@ -467,6 +467,27 @@ pub(super) fn document() -> Value {
             "responses": responses,
             "parameters": header_parameters(),
             "headers": response_headers(),
+            "securitySchemes": security_schemes(),
+        },
+    })
+}
+
+/// Errors of routes that ask who comes.
+const ACCESS_ERRORS: &[&str] = &["misplaced_token", "invalid_token", "forbidden"];
+
+fn security_schemes() -> Value {
+    json!({
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, which `fanlight token new` makes. Asked for where access is on \
+                            (`access.mode`).",
+        },
+        "accessToken": {
+            "type": "apiKey",
+            "in": "query",
+            "name": "access_token",
+            "description": "The same, for clients of the Particle cloud, which send it so.",
         },
     })
 }
@@ -532,7 +553,12 @@ impl Operation {
             .into_iter()
             .map(|(status, answer)| (status.to_owned(), answer))
             .collect();
-        answers.extend(self.error_answers(responses));
+        let need = self.need();
+        let errors = match need {
+            Need::Nothing => self.errors.to_vec(),
+            Need::Read | Need::Admin | Need::Within => [self.errors, ACCESS_ERRORS].concat(),
+        };
+        answers.extend(error_answers(&errors, responses));
         let mut operation = json!({
             "operationId": self.id,
             "tags": [self.tag],
@@ -545,32 +571,50 @@ impl Operation {
         if let Some(body) = self.body {
             operation["requestBody"] = body();
         }
+        // With nothing as a choice of its own: access can be off.
+        match need {
+            Need::Nothing => {}
+            Need::Read | Need::Admin => operation["security"] = json!([{ "bearer": [] }, {}]),
+            Need::Within => {
+                operation["security"] = json!([{ "bearer": [] }, { "accessToken": [] }, {}]);
+            }
+        }
         operation["responses"] = Value::Object(answers);
         operation
     }
 
-    /// One response a status, shared by the routes with the same errors of it.
-    fn error_answers(&self, responses: &mut Map<String, Value>) -> Map<String, Value> {
-        let mut by_status: Vec<(u16, Vec<Error>)> = Vec::new();
-        for error in Error::samples() {
-            if !self.errors.contains(&error.name()) && !EVERYWHERE.contains(&error.name()) {
-                continue;
-            }
-            let status = error.status().as_u16();
-            match by_status.iter_mut().find(|(known, _)| *known == status) {
-                Some((_, errors)) => errors.push(error),
-                None => by_status.push((status, vec![error])),
-            }
+    /// What its row in the router's table asks of those who come.
+    fn need(&self) -> Need {
+        if self.path.starts_with("/v1/") {
+            return Need::Within;
         }
-        let mut answers = Map::new();
-        for (status, errors) in by_status {
-            let names: Vec<&str> = errors.iter().map(Error::name).collect();
-            let name = names.join("_or_").replace(' ', "_");
-            answers.insert(status.to_string(), component("responses", &name));
-            responses.entry(name).or_insert_with(|| error_response(&errors));
-        }
-        answers
+        // The router writes `{*name}` for a name with slashes.
+        let row = needs().into_iter().find(|(path, _)| path.replace("{*", "{") == self.path);
+        row.map_or(Need::Within, |(_, need)| need)
     }
+}
+
+/// One response a status, shared by the routes with the same errors of it.
+fn error_answers(names: &[&str], responses: &mut Map<String, Value>) -> Map<String, Value> {
+    let mut by_status: Vec<(u16, Vec<Error>)> = Vec::new();
+    for error in Error::samples() {
+        if !names.contains(&error.name()) && !EVERYWHERE.contains(&error.name()) {
+            continue;
+        }
+        let status = error.status().as_u16();
+        match by_status.iter_mut().find(|(known, _)| *known == status) {
+            Some((_, errors)) => errors.push(error),
+            None => by_status.push((status, vec![error])),
+        }
+    }
+    let mut answers = Map::new();
+    for (status, errors) in by_status {
+        let names: Vec<&str> = errors.iter().map(Error::name).collect();
+        let name = names.join("_or_").replace(' ', "_");
+        answers.insert(status.to_string(), component("responses", &name));
+        responses.entry(name).or_insert_with(|| error_response(&errors));
+    }
+    answers
 }
 
 fn error_response(errors: &[Error]) -> Value {

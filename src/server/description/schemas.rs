@@ -318,8 +318,8 @@ fn bye() -> Value {
     let reasons = [CloseReason::Shutdown, CloseReason::Expired, CloseReason::Full];
     json!({
         "reason": words(
-            "`shutdown`: the broker ends. `expired`: the stream reached its greatest age. `full`: there \
-             was no room, and this is the whole answer.",
+            "`shutdown`: the broker ends. `expired`: the stream reached its greatest age, or the credential it \
+             was opened with expired, was revoked or has other grants now. `full`: there was no room, and this is the whole answer.",
             reasons.map(CloseReason::as_str),
         ),
         "retry_ms": count("When to come back, in milliseconds; the same as `retry:` in SSE."),
@@ -528,6 +528,10 @@ fn status() -> Value {
             "publish": object("What is passed on to the cloud.", json!({
                 "enabled": { "type": "boolean", "description": "Events are." },
                 "functions": { "type": "boolean", "description": "Function calls are." },
+            })),
+            "access": object("Who may come in.", json!({
+                "mode": words("Whether it is asked who comes.", ["on", "off"]),
+                "keys": count("API keys that are good."),
             })),
             "limits": object("Connections.", json!({
                 "connections": count("Open now."),

@@ -384,9 +384,21 @@ pub struct WebSocket {
 impl WebSocket {
     /// Opens `path` with the subprotocol.
     pub async fn open(addr: SocketAddr, path: &str) -> WebSocket {
+        WebSocket::open_with(addr, path, &[]).await
+    }
+
+    /// The same, with further headers, their names in lower case.
+    pub async fn open_with(
+        addr: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> WebSocket {
         let socket = within("connect", TcpStream::connect(addr)).await.unwrap();
         let mut request = format!("ws://{addr}{path}").into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "fanlight.v1".parse().unwrap());
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
         let opened = within("handshake", tokio_tungstenite::client_async(request, socket)).await;
         let (inner, response) = opened.unwrap();
         assert_eq!(response.headers()["sec-websocket-protocol"], "fanlight.v1");

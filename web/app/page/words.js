@@ -108,7 +108,8 @@ const CLOSES = {
   shutdown: "The broker is shutting down.",
   full: "There was no room: the broker has as many connections as it may. Raise limits.connections_max.",
   slow: "The client took no bytes for too long (limits.write_stall): a stuck client, or a network that lets nothing through.",
-  expired: "The connection reached its greatest age (stream.age_max); clients come back by themselves.",
+  expired: "The connection reached its greatest age (stream.age_max), or its credential its end; clients come back by themselves.",
+  revoked: "Its key was revoked, removed or given other grants.",
   protocol: "A WebSocket client broke the protocol, or answered no ping.",
   "too-big": "A WebSocket client sent a message over the limit.",
 };
