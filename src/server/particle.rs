@@ -74,6 +74,7 @@ async fn respond(
     };
     match (request.method().clone(), address) {
         (Method::GET | Method::HEAD, Address::Events { whose, prefix }) => {
+            principal.may_read().map_err(|denied| app.gate.deny(denied))?;
             let filter = filter(&app.reads, &whose, prefix)?;
             stream(app, connection, principal, &request, filter)
         }
