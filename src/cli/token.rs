@@ -3,7 +3,7 @@
 //! Law: a key is shown once, on standard output, and nowhere else; what is kept is its digest.
 //! The broker need not run, and one that does sees the change by itself.
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::anyhow;
 use aws_lc_rs::rand;
@@ -107,13 +107,13 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
         Failure::Usage(text.to_owned())
     })?;
     match name {
-        "new" => make(matches, &loaded, path),
-        "list" => show(matches, path),
-        _ => revoke(matches, path),
+        "new" => make(matches, &loaded, &path),
+        "list" => show(matches, &path),
+        _ => revoke(matches, &path),
     }
 }
 
-fn make(matches: &ArgMatches, loaded: &Loaded, path: PathBuf) -> Result<(), Failure> {
+fn make(matches: &ArgMatches, loaded: &Loaded, path: &Path) -> Result<(), Failure> {
     let name: &String = matches.get_one("name").expect("the definition requires it");
     let grants = grants(matches)?;
     let now_ms = clock::wall_ms();
@@ -125,7 +125,7 @@ fn make(matches: &ArgMatches, loaded: &Loaded, path: PathBuf) -> Result<(), Fail
         rand::fill(bytes).map_err(|_| anyhow!("the system gives no random bytes"))?;
     }
     let secret = Secret::key(&secret_bytes);
-    let made = keys_file::change(&path, |keys| {
+    let made = keys_file::change(path, |keys| {
         let made = Key::new(id, name, &secret, grants, now_ms, expires_ms)?;
         keys.add(made.clone(), now_ms)?;
         Ok(made)
@@ -180,8 +180,8 @@ fn grants(matches: &ArgMatches) -> Result<Grants, Failure> {
     Ok(grants)
 }
 
-fn show(matches: &ArgMatches, path: PathBuf) -> Result<(), Failure> {
-    let keys = keys_file::read(&path).map_err(failure)?.unwrap_or_default();
+fn show(matches: &ArgMatches, path: &Path) -> Result<(), Failure> {
+    let keys = keys_file::read(path).map_err(failure)?.unwrap_or_default();
     let now_ms = clock::wall_ms();
     let mut text = String::new();
     if matches.get_flag("json") {
@@ -261,10 +261,10 @@ fn in_words(grants: &Grants) -> String {
     words.join(" ").chars().flat_map(char::escape_debug).collect()
 }
 
-fn revoke(matches: &ArgMatches, path: PathBuf) -> Result<(), Failure> {
+fn revoke(matches: &ArgMatches, path: &Path) -> Result<(), Failure> {
     let called: &String = matches.get_one("key").expect("the definition requires it");
     let now_ms = clock::wall_ms();
-    let revoked = keys_file::change(&path, |keys| keys.revoke(called, now_ms)).map_err(failure)?;
+    let revoked = keys_file::change(path, |keys| keys.revoke(called, now_ms)).map_err(failure)?;
     let mut text = String::new();
     for key in revoked {
         let _ = writeln!(text, "revoked {} ({})", key.id, key.name);
