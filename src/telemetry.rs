@@ -149,11 +149,27 @@ pub enum Limit {
     Accept,
     /// `limits.write_stall`.
     WriteStall,
+    /// `limits.accepts_per_second`.
+    AcceptRate,
+    /// `limits.accepts_per_ip_per_second`.
+    AcceptRatePerIp,
+    /// `limits.headers_max`.
+    Headers,
+    /// A body where none is read.
+    Body,
 }
 
 impl Limit {
-    const ALL: [Limit; 4] =
-        [Limit::Connections, Limit::ConnectionsPerIp, Limit::Accept, Limit::WriteStall];
+    const ALL: [Limit; 8] = [
+        Limit::Connections,
+        Limit::ConnectionsPerIp,
+        Limit::Accept,
+        Limit::WriteStall,
+        Limit::AcceptRate,
+        Limit::AcceptRatePerIp,
+        Limit::Headers,
+        Limit::Body,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -161,6 +177,10 @@ impl Limit {
             Limit::ConnectionsPerIp => "connections-per-ip",
             Limit::Accept => "accept",
             Limit::WriteStall => "write-stall",
+            Limit::AcceptRate => "accept-rate",
+            Limit::AcceptRatePerIp => "accept-rate-per-ip",
+            Limit::Headers => "headers",
+            Limit::Body => "body",
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     hub,
     model::ring,
     server::{
-        AcceptConfig, AccessConfig, Config, Hosts, LimitsConfig, Origins, PublishConfig, WebConfig,
-        connections_max_auto, keys_file,
+        AcceptConfig, AccessConfig, Config, Hosts, LimitsConfig, Origins, PaceConfig,
+        PublishConfig, WebConfig, connections_max_auto, keys_file,
     },
     transport::{self, poll},
     upstream::{
@@ -73,6 +73,13 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
         accept: AcceptConfig {
             header_timeout: loaded.duration("limits.header_timeout"),
             header_bytes_max: loaded.size("limits.header_bytes_max"),
+            headers_max: loaded.count("limits.headers_max"),
+            pace: PaceConfig {
+                per_second: Some(loaded.count("limits.accepts_per_second"))
+                    .filter(|count| *count > 0),
+                of_address_per_second: Some(loaded.count("limits.accepts_per_ip_per_second"))
+                    .filter(|count| *count > 0),
+            },
             write_stall: loaded.duration("limits.write_stall"),
             send_buffer_bytes: loaded.size("limits.send_buffer"),
         },

@@ -358,6 +358,27 @@ pub(super) fn rows() -> Vec<Setting> {
         ),
         row(
             "limits",
+            "headers_max",
+            Count { min: 8, max: 100 },
+            Text("64"),
+            "Most headers of a request",
+        ),
+        row(
+            "limits",
+            "accepts_per_second",
+            Count { min: 0, max: 1_000_000 },
+            Text("10000"),
+            "Connections taken a second, and as many at once; the others wait; 0 is no limit",
+        ),
+        row(
+            "limits",
+            "accepts_per_ip_per_second",
+            Count { min: 0, max: 1_000_000 },
+            Text("0"),
+            "Connections a second of one IP address, thrice as many at once; 0 is no limit of its own",
+        ),
+        row(
+            "limits",
             "send_buffer",
             size(4 * KIB, 4 * MIB),
             Text("32KiB"),

@@ -35,11 +35,13 @@ use crate::{
         shard::{Arrival, Shards},
         stream, websocket,
     },
+    telemetry::Limit,
     transport::Peer,
 };
 
 use super::{
     limits::{Admission, Connections, Permit},
+    pace::{self, Pace},
     routes::Door,
     shutdown::Shutdown,
 };
@@ -52,6 +54,10 @@ pub struct Config {
     pub header_timeout: Duration,
     /// Bytes of a request's head, and of hyper's own write buffer.
     pub header_bytes_max: usize,
+    /// Lines of a request's head, but for the first.
+    pub headers_max: usize,
+    /// How fast connections are taken.
+    pub pace: pace::Config,
     /// Time a client may take no bytes while some are waiting for it.
     pub write_stall: Duration,
     /// Kernel send buffer asked for. Linux takes twice as much (socket(7), `SO_SNDBUF`).
@@ -132,7 +138,15 @@ pub(super) async fn run(
     shutdown: Shutdown,
 ) {
     let mut is_exhausted = false;
+    let mut pace = Pace::new(config.pace, Instant::now());
     loop {
+        while let Err(wait) = pace.next(Instant::now()) {
+            connections.telemetry().limit_reached(Limit::AcceptRate);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.finishing() => return,
+            }
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.finishing() => return,
@@ -152,6 +166,10 @@ pub(super) async fn run(
             }
         };
         is_exhausted = false;
+        if !pace.admits(address.ip(), Instant::now()) {
+            connections.telemetry().limit_reached(Limit::AcceptRatePerIp);
+            continue;
+        }
         // Over the reserve the socket is closed unheard, which is all there is room for.
         if let Some((admission, permit)) = connections.admit(address.ip()) {
             let peer = Arc::new(Peer::new(address));
@@ -341,6 +359,8 @@ mod tests {
     const CONFIG: Config = Config {
         header_timeout: Duration::from_secs(5),
         header_bytes_max: 16 << 10,
+        headers_max: 64,
+        pace: pace::Config { per_second: None, of_address_per_second: None },
         write_stall: Duration::from_secs(20),
         send_buffer_bytes: 32 << 10,
     };

@@ -132,6 +132,15 @@ pub(super) enum Error {
         /// How much would be read.
         bytes_max: usize,
     },
+    /// A request that is to read has a body.
+    #[error("a request by GET or HEAD has no body here; what it asks for stands in its address")]
+    BodyUnwanted,
+    /// The request has more headers than may be.
+    #[error("the request has more than {headers_max} headers (limits.headers_max)")]
+    HeadersTooMany {
+        /// How many may be.
+        headers_max: usize,
+    },
     /// Its body did not come.
     #[error("the body did not arrive within {secs} s")]
     BodyMissing {
@@ -258,6 +267,16 @@ impl Error {
             Error::PublishOff { .. } => {
                 (StatusCode::FORBIDDEN, "publish_off", "Publishing is not switched on")
             }
+            Error::BodyUnwanted => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "unwanted_body",
+                "A request by GET or HEAD has a body",
+            ),
+            Error::HeadersTooMany { .. } => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "too_many_headers",
+                "The request has more headers than `limits.headers_max`",
+            ),
             Error::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is too long")
             }
@@ -356,7 +375,7 @@ impl Error {
     }
 
     /// One of each, by status: what the descriptions of the interface show.
-    pub(super) fn samples() -> [Error; 27] {
+    pub(super) fn samples() -> [Error; 29] {
         let invalid = Request::parse(Route::Poll, Some("limit=0"), &HeaderMap::new());
         [
             invalid.map_or_else(Error::InvalidParameter, |_| Error::Internal),
@@ -383,12 +402,14 @@ impl Error {
             Error::not_allowed(&Method::POST, "GET, HEAD"),
             Error::BodyMissing { secs: 5 },
             Error::TooLarge { bytes_max: BODY_BYTES_MAX },
+            Error::BodyUnwanted,
             Error::HostUnknown { host: "elsewhere.example".to_owned() },
             Error::UpgradeRequired {
                 detail: "WebSocket protocol error: No \"Connection: upgrade\" header".to_owned(),
             },
             Error::TooMany { retry_secs: 31 },
             Error::PublishTooOften { retry_secs: 1 },
+            Error::HeadersTooMany { headers_max: 64 },
             Error::Internal,
             Error::Publish(PublishError::Unreachable("dns error".to_owned())),
             Error::Full { retry_secs: 16 },
@@ -440,8 +461,9 @@ impl IntoResponse for Error {
             Error::MethodNotAllowed { allowed, .. } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
-            // Where one request was unclear, the next cannot be told from it for certain.
-            Error::HostUnclear => {
+            // Where one request was unclear, the next cannot be told from it for certain. And what is
+            // not read of one would stand before the next.
+            Error::HostUnclear | Error::BodyUnwanted | Error::HeadersTooMany { .. } => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Error::UpgradeRequired { .. } => {

@@ -11,6 +11,7 @@ mod hosts;
 pub mod keys_file;
 mod limits;
 mod origin;
+mod pace;
 mod particle;
 mod publish;
 mod routes;
@@ -39,6 +40,7 @@ pub use gate::{Config as AccessConfig, Need};
 pub use hosts::Hosts;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
 pub use origin::Origins;
+pub use pace::Config as PaceConfig;
 pub use publish::Config as PublishConfig;
 pub use routes::needs;
 pub use shutdown::Shutdown;
@@ -143,6 +145,7 @@ impl std::ops::Deref for App {
 struct Parts {
     hosts: Hosts,
     origins: Origins,
+    headers_max: usize,
     hub: Hub,
     telemetry: Arc<Telemetry>,
     clock: Clock,
@@ -225,6 +228,7 @@ impl Broker {
         let app = App(Arc::new(Parts {
             hosts: config.hosts,
             origins: config.origins,
+            headers_max: config.accept.headers_max,
             hub,
             telemetry: telemetry.clone(),
             clock: clock.clone(),
@@ -272,7 +276,7 @@ impl Broker {
                 Arc::new(Door::new(app.clone(), Port::Admin)),
                 Arc::new(Connections::new(limits, app.telemetry.clone())),
                 exits,
-                config.accept,
+                AcceptConfig { pace: PaceConfig::default(), ..config.accept },
                 shutdown.clone(),
             ));
         }

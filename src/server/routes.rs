@@ -7,7 +7,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::{Extension, RawQuery, Request as HttpRequest, State},
     response::{IntoResponse, Response},
     routing::{MethodRouter, any, get},
@@ -22,6 +22,7 @@ use crate::{
     access::{Principal, Refused},
     delivery::{Framing, HandoverBody},
     model::{CloseReason, Filter, Format, Transport},
+    telemetry::Limit,
     transport::{
         Session, Wire,
         poll::{self, Filled},
@@ -116,8 +117,20 @@ impl Door {
 
     /// By which name the broker is called, and by the page of whom; refuses what is not for it.
     fn ask(&self, request: &HttpRequest) -> Result<Page, Error> {
-        self.app.hosts.admit(request.uri(), request.headers())?;
-        self.app.origins.admit(request)
+        let App(parts) = &self.app;
+        parts.hosts.admit(request.uri(), request.headers())?;
+        let page = parts.origins.admit(request)?;
+        if request.headers().len() > parts.headers_max {
+            parts.telemetry.limit_reached(Limit::Headers);
+            return Err(Error::HeadersTooMany { headers_max: parts.headers_max });
+        }
+        if matches!(*request.method(), Method::GET | Method::HEAD)
+            && !request.body().is_end_stream()
+        {
+            parts.telemetry.limit_reached(Limit::Body);
+            return Err(Error::BodyUnwanted);
+        }
+        Ok(page)
     }
 
     /// Turns away what there is no room for, in the words that suit the client.

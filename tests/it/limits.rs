@@ -47,6 +47,60 @@ fn assert_turned_away(answer: &Answer, status: u16, error: &str, setting: &str) 
 }
 
 #[tokio::test]
+async fn those_who_come_too_fast_wait_and_none_is_refused() {
+    let cloud = quiet_cloud().await;
+    let flags = ["--limits-accepts-per-second=50", "--server-admin-listen=127.0.0.1:0"];
+    let broker = broker(&cloud, &flags).await;
+    let mut sockets = Vec::new();
+    for _ in 0..70 {
+        sockets.push(raw(broker.addr(), b"GET /healthz HTTP/1.0\r\n\r\n").await);
+    }
+    for mut socket in sockets {
+        let mut answer = String::new();
+        within("an answer", socket.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 OK"), "{answer}");
+    }
+    let sample = r#"fanlight_limits_reached_total{limit="accept-rate"}"#;
+    assert!(metric(broker.admin_addr().unwrap(), sample).await > 0.0);
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn one_address_that_comes_too_fast_is_not_heard() {
+    let cloud = quiet_cloud().await;
+    let flags = ["--limits-accepts-per-ip-per-second=2", "--server-admin-listen=127.0.0.1:0"];
+    let broker = broker(&cloud, &flags).await;
+    let mut heard = 0;
+    for _ in 0..20 {
+        let answer = raw_until_closed(broker.addr(), b"GET /healthz HTTP/1.0\r\n\r\n").await;
+        heard += usize::from(!answer.is_empty());
+    }
+    assert!((6..20).contains(&heard), "{heard}");
+    // Who looks at it is not of that pace.
+    let sample = r#"fanlight_limits_reached_total{limit="accept-rate-per-ip"}"#;
+    assert_eq!(metric(broker.admin_addr().unwrap(), sample).await, (20 - heard) as f64);
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_request_has_so_many_headers_and_no_more() {
+    let cloud = quiet_cloud().await;
+    let broker = broker(&cloud, &[]).await;
+    for (count, status) in [(63, 200), (64, 431), (99, 431)] {
+        let names: Vec<String> = (0..count - 1).map(|number| format!("X-{number}")).collect();
+        let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "y")).collect();
+        // With `Host` and `Connection` one more.
+        let answer = get(broker.addr(), "/healthz", &headers).await;
+        assert_eq!(answer.status, status, "{count}");
+        if status != 200 {
+            assert_eq!(answer.json()["error"], "too_many_headers");
+            assert_eq!(answer.header("connection"), Some("close"));
+        }
+    }
+    broker.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_full_broker_says_so_in_the_words_that_suit_the_client() {
     let cloud = quiet_cloud().await;
     let broker = broker(&cloud, &["--limits-connections-max=2"]).await;

@@ -37,7 +37,14 @@ struct Operation {
 }
 
 /// Errors that every route can answer.
-const EVERYWHERE: &[&str] = &["foreign_origin", "internal", "invalid_host", "unknown_host"];
+const EVERYWHERE: &[&str] = &[
+    "foreign_origin",
+    "internal",
+    "invalid_host",
+    "too_many_headers",
+    "unknown_host",
+    "unwanted_body",
+];
 /// Errors of routes that want a place among the connections.
 const STREAM_ERRORS: &[&str] = &["invalid_parameter", "too_many_connections", "full", "shutdown"];
 const FILE_ERRORS: &[&str] = &["too_many_connections", "full", "shutdown"];
