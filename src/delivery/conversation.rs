@@ -35,6 +35,11 @@ const MESSAGES_MAX: u32 = 200;
 /// Time in which [`MESSAGES_MAX`] holds.
 const MESSAGES_WINDOW: Duration = Duration::from_secs(10);
 
+/// What the frames of one message may take beside what they carry. A frame's head has 6 to 14 bytes,
+/// so that is room for a hundred parts; browsers send one. Without it a message without content could
+/// come in parts without end.
+const HEADS_BYTES_MAX: usize = 1 << 10;
+
 /// Read buffer of a WebSocket. The library's default of 128 KiB is made for large
 /// messages; clients of ours send a pong now and then, and a filter at most.
 const READ_BUFFER_BYTES: usize = 512;
@@ -79,6 +84,11 @@ impl Config {
             .max_message_size(Some(self.message_bytes_max))
             .max_frame_size(Some(self.message_bytes_max))
     }
+
+    /// Bytes in which a client must have brought a message to its end.
+    pub(super) fn unfinished_bytes_max(&self) -> usize {
+        self.message_bytes_max + HEADS_BYTES_MAX
+    }
 }
 
 // === impl End ===
@@ -96,6 +106,11 @@ impl End {
     /// Nothing of a new filter may be read.
     pub(super) fn denied() -> End {
         End::protocol("your credential may read nothing of what this filter asks for")
+    }
+
+    /// A message that came in too many parts.
+    pub(super) fn in_parts() -> End {
+        End { reason: CloseReason::TooBig, detail: "a message came in too many parts".to_owned() }
     }
 
     /// What the library says of a message it could not read.

@@ -6,12 +6,16 @@
 //! KB with each of 200 clients for good. The client is pinged, and one that does not
 //! answer is closed.
 
-use std::io;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::Instant,
 };
 use tokio_stream::StreamExt as _;
@@ -48,6 +52,7 @@ pub async fn drive(
         return;
     }
     let (limits, read_ahead) = (Some(config.limits()), read_ahead.into());
+    let io = Heard { io, unfinished_bytes: 0, bytes_max: config.unfinished_bytes_max() };
     let mut socket =
         WebSocketStream::from_partially_read(io, read_ahead, Role::Server, limits).await;
     let end = match serve(&mut socket, &mut session, &config).await {
@@ -73,7 +78,7 @@ pub async fn drive(
 }
 
 async fn serve(
-    socket: &mut WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>,
+    socket: &mut WebSocketStream<Heard<impl AsyncRead + AsyncWrite + Unpin>>,
     session: &mut Session,
     config: &Config,
 ) -> Result<CloseReason, End> {
@@ -119,10 +124,14 @@ async fn serve(
             // Cancel-safe: a message is either returned or still in the socket's buffer.
             message = socket.next() => match message {
                 Some(Ok(message)) => {
+                    socket.get_mut().unfinished_bytes = 0;
                     let heard = conversation.heard(message, Instant::now().into_std())?;
                     if let Some(filter) = heard {
                         session.refilter(&filter).map_err(|_| End::denied())?;
                     }
+                }
+                Some(Err(Error::Io(error))) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    return Err(End::in_parts());
                 }
                 Some(Err(error)) => return Err(End::broken(&error, config)),
                 None => return Ok(CloseReason::Gone),
@@ -130,6 +139,48 @@ async fn serve(
             () = session.subscription_mut().woken() => {}
             () = rest => {}
         }
+    }
+}
+
+/// A connection that is read no further than a message may take.
+struct Heard<Io> {
+    io: Io,
+    /// Since the end of the last message.
+    unfinished_bytes: usize,
+    bytes_max: usize,
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Heard<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unfinished_bytes > self.bytes_max {
+            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        self.unfinished_bytes += buffer.filled().len() - before;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Heard<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
 

@@ -87,19 +87,32 @@ async fn every_driver_serves_every_transport_the_same() {
     }
 }
 
-/// What HTTP allows around a request for a stream changes nothing about the stream.
+/// A body would stand between the request and what follows it, on a socket that leaves HTTP.
 #[tokio::test]
-async fn a_request_may_have_a_body_or_wait_to_be_told_to_send_it() {
+async fn a_request_for_a_stream_has_no_body_but_may_say_so() {
     for shards in SHARDS {
         let cloud = quiet_cloud().await;
         let broker = broker(&cloud, &[shards]).await;
         publish_many(&cloud, &broker, "a", 1).await;
         let path = "/events?since=earliest&limit=1";
-        let cases = [
+        let bodies = [
             (vec![("Content-Length", "5")], "hello"),
             (vec![("Content-Length", "50")], "not all of it"),
             (vec![("Transfer-Encoding", "chunked")], "5\r\nhello\r\n0\r\n\r\n"),
             (vec![("Expect", "100-continue"), ("Content-Length", "5")], ""),
+        ];
+        for (headers, body) in bodies {
+            for connection in ["keep-alive", "close"] {
+                let text = request("GET", path, &headers, connection) + body;
+                let answer = raw_until_closed(broker.addr(), text.as_bytes()).await;
+                let case = format!("{shards}, {headers:?}, {connection}: {answer:?}");
+                assert!(answer.starts_with("HTTP/1.1 413 "), "{case}");
+                assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{case}");
+            }
+        }
+        let cases = [
+            (vec![("Content-Length", "0")], ""),
+            (vec![("Expect", "100-continue"), ("Content-Length", "0")], ""),
         ];
         for (headers, body) in cases {
             for connection in ["keep-alive", "close"] {

@@ -24,6 +24,8 @@ use super::super::conversation::{self, Conversation, Due, End};
 pub(super) struct Talk {
     context: WebSocketContext,
     conversation: Conversation,
+    /// Bytes read since the end of its last message.
+    unfinished_bytes: usize,
     /// The library lost its place in what the client sends: it must not read on.
     is_broken: bool,
 }
@@ -59,7 +61,12 @@ impl Talk {
         // Copied, since its bytes lie in a buffer of 8 KiB that would stay.
         let context =
             WebSocketContext::from_partially_read(read_ahead.to_vec(), Role::Server, limits);
-        Talk { context, conversation: Conversation::new(config, now), is_broken: false }
+        Talk {
+            context,
+            conversation: Conversation::new(config, now),
+            unfinished_bytes: 0,
+            is_broken: false,
+        }
     }
 
     /// No answer to a closing handshake can be understood any more.
@@ -79,14 +86,24 @@ impl Talk {
         let mut new_filter = None;
         let mut pipe =
             Pipe { socket: Some(socket), readable_bytes: HEARD_BYTES_MAX, written: Vec::new() };
+        let mut readable_bytes = pipe.readable_bytes;
         let end = loop {
             if self.is_broken {
                 break pipe.read_to_the_end().err().map(|_| End::because(CloseReason::Gone));
             }
             let message = match self.context.read(&mut pipe) {
-                Ok(_) if is_closing => continue,
-                Ok(message) => message,
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break None,
+                Ok(message) => {
+                    (self.unfinished_bytes, readable_bytes) = (0, pipe.readable_bytes);
+                    if is_closing {
+                        continue;
+                    }
+                    message
+                }
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.unfinished_bytes += readable_bytes - pipe.readable_bytes;
+                    let is_over = self.unfinished_bytes > config.unfinished_bytes_max();
+                    break (is_over && !is_closing).then(End::in_parts);
+                }
                 Err(error) => {
                     self.is_broken = true;
                     break Some(End::broken(&error, config));

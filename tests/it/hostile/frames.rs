@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::Scene;
-use crate::harness::{metric, raw, within};
+use crate::harness::{broker, metric, quiet_cloud, raw, within};
 
 /// A WebSocket whose frames the test makes itself.
 struct Raw {
@@ -141,15 +141,23 @@ async fn frames_that_break_the_protocol_are_told_so() {
 #[tokio::test]
 async fn floods_of_frames_hold_nobody_up() {
     let mut scene = Scene::new().await;
-    // A message of 100,000 empty parts is an empty message.
+    // A message of empty parts without end never becomes too long; it is ended for their number.
     let mut parts = Raw::open(scene.addr).await;
     parts.send(&frame(0x01, b"")).await;
     for _ in 0..10 {
         parts.send(&frame(0x00, b"").repeat(10_000)).await;
         scene.lives("10,000 empty parts").await;
     }
-    parts.send(&frame(0x80, b"")).await;
-    assert_eq!(parts.closed().await, 1008);
+    assert_eq!(parts.closed().await, 1009);
+    // A hundred parts are not too many, and neither is a hundred such messages.
+    let mut few = Raw::open(scene.addr).await;
+    for _ in 0..50 {
+        let body = [frame(0x00, br#""#).repeat(50), frame(0x80, b"\"subscribe\":{}}")].concat();
+        few.send(&[frame(0x01, b"{"), body].concat()).await;
+        let (_, payload) = few.frame().await.unwrap();
+        let said: Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!(said["fanlight"], "hello", "{said}");
+    }
     // A hundred pings are answered; ten thousand are more than any client needs.
     let mut pings = Raw::open(scene.addr).await;
     pings.send(&frame(0x89, b"x").repeat(100)).await;
@@ -183,11 +191,22 @@ async fn floods_of_frames_hold_nobody_up() {
         drop(Raw::open(scene.addr).await);
         drop(raw(scene.addr, b"GET /ws HTTP/1.1\r\nUpgrade: webso").await);
     }
-    drop((parts, pings, filters));
+    drop((parts, few, pings, filters));
     let subscribers = async || -> f64 {
         metric(scene.addr, "fanlight_subscribers{transport=\"websocket\",format=\"json\"}").await
     };
     within("they are gone", async { while subscribers().await > 1.0 {} }).await;
     scene.lives("all of them").await;
     scene.unharmed().await;
+}
+
+#[tokio::test]
+async fn parts_without_end_are_ended_without_shards_too() {
+    let cloud = quiet_cloud().await;
+    let broker = broker(&cloud, &["--delivery-shards=0"]).await;
+    let mut parts = Raw::open(broker.addr()).await;
+    parts.send(&frame(0x01, b"")).await;
+    parts.send(&frame(0x00, b"").repeat(10_000)).await;
+    assert_eq!(parts.closed().await, 1009);
+    broker.shutdown().await;
 }
