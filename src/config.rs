@@ -32,6 +32,8 @@ mod tests;
 pub use element::Element;
 pub use environment::Environment;
 pub use flags::flags;
+#[doc(hidden)]
+pub use layers::assemble;
 pub use layers::{Override, load, load_with};
 pub use loaded::{Loaded, Origin};
 pub use problems::{Problem, Problems};

@@ -80,11 +80,16 @@ pub fn load_with(
     assemble(matches, environment, overrides, &file::read)
 }
 
-pub(super) fn assemble(
+/// [`load_with`], with what reads a file: tests put their own in.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn assemble(
     matches: &ArgMatches,
     environment: &Environment,
     overrides: &[Override],
-    read: Read<'_>,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<Loaded, Problems> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let flags_layer = flags::layer(matches, &mut problems);

@@ -46,11 +46,11 @@ const READ_BUFFER_BYTES: usize = 512;
 
 /// Why a WebSocket is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct End {
+pub struct End {
     /// Told in the close code and counted.
-    pub(super) reason: CloseReason,
+    pub reason: CloseReason,
     /// Told in words.
-    pub(super) detail: String,
+    pub detail: String,
 }
 
 /// What is to be done by now.

@@ -10,7 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 
 use super::error::Error;
 
@@ -69,6 +69,12 @@ impl Hosts {
         let target = uri.authority().map(|authority| authority.as_str().as_bytes());
         let field = field.map(|field| field.as_bytes()).filter(|field| !field.is_empty());
         [target, field].into_iter().flatten().try_for_each(|text| self.judge(text))
+    }
+
+    /// What a request with this `Host` alone is answered: 200 where it goes on.
+    #[doc(hidden)]
+    pub fn judge_status(&self, host: &[u8]) -> StatusCode {
+        self.judge(host).map_or_else(|error| error.status(), |()| StatusCode::OK)
     }
 
     fn judge(&self, text: &[u8]) -> Result<(), Error> {

@@ -18,6 +18,9 @@ mod run;
 mod talk;
 mod wheel;
 
+#[doc(hidden)]
+pub use talk::Talk;
+
 use std::{
     fmt, io,
     net::TcpStream,

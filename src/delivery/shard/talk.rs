@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use mio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{
     Error, Message,
     protocol::{Role, WebSocketContext},
@@ -21,7 +20,7 @@ use super::super::conversation::{self, Conversation, Due, End};
 
 /// A WebSocket's client, as far as it talks.
 #[derive(Debug)]
-pub(super) struct Talk {
+pub struct Talk {
     context: WebSocketContext,
     conversation: Conversation,
     /// Bytes read since the end of its last message.
@@ -36,27 +35,27 @@ const HEARD_BYTES_MAX: usize = 16 << 10;
 
 /// What a client had to say.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub struct Heard {
     /// What answers it: pongs, a closing handshake.
-    pub(super) answers: Bytes,
+    pub answers: Bytes,
     /// The filter to go on with; each is confirmed before the next one is heard.
-    pub(super) new_filter: Option<Filter>,
+    pub new_filter: Option<Filter>,
     /// It may have more to say.
-    pub(super) more: bool,
+    pub more: bool,
     /// Why it is over, if it is.
-    pub(super) end: Option<End>,
+    pub end: Option<End>,
 }
 
 /// Reads from the socket, writes into memory.
-struct Pipe<'a> {
-    socket: Option<&'a mut TcpStream>,
+struct Pipe<'a, R> {
+    socket: Option<&'a mut R>,
     readable_bytes: usize,
     written: Vec<u8>,
 }
 
 impl Talk {
     /// A talk that begins with what was read after the request.
-    pub(super) fn new(config: &conversation::Config, read_ahead: &[u8], now: Instant) -> Talk {
+    pub fn new(config: &conversation::Config, read_ahead: &[u8], now: Instant) -> Talk {
         let limits = Some(config.limits());
         // Copied, since its bytes lie in a buffer of 8 KiB that would stay.
         let context =
@@ -70,15 +69,15 @@ impl Talk {
     }
 
     /// No answer to a closing handshake can be understood any more.
-    pub(super) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.is_broken
     }
 
     /// Hears what there is to hear, up to a bound. With the closing handshake begun, only
     /// its answer counts.
-    pub(super) fn hear(
+    pub fn hear<R: Read>(
         &mut self,
-        socket: &mut TcpStream,
+        socket: &mut R,
         config: &conversation::Config,
         now: Instant,
         is_closing: bool,
@@ -123,7 +122,7 @@ impl Talk {
     }
 
     /// A ping if it is time for one, and when to ask again.
-    pub(super) fn keep_up(
+    pub fn keep_up(
         &mut self,
         config: &conversation::Config,
         now: Instant,
@@ -139,25 +138,26 @@ impl Talk {
     }
 
     /// The close frame that says why.
-    pub(super) fn close(&mut self, end: &End) -> Bytes {
+    pub fn close(&mut self, end: &End) -> Bytes {
         self.say(Message::Close(Some(end.frame())))
     }
 
     fn say(&mut self, message: Message) -> Bytes {
-        let mut pipe = Pipe { socket: None, readable_bytes: 0, written: Vec::new() };
+        let mut pipe =
+            Pipe { socket: None::<&mut io::Empty>, readable_bytes: 0, written: Vec::new() };
         // Fails only if the library has closed already: then there is nothing to say.
         let _ = self.context.write(&mut pipe, message);
         self.flush(pipe)
     }
 
-    fn flush(&mut self, mut pipe: Pipe<'_>) -> Bytes {
+    fn flush<R: Read>(&mut self, mut pipe: Pipe<'_, R>) -> Bytes {
         // The same: writing into memory does not fail.
         let _ = self.context.flush(&mut pipe);
         Bytes::from(pipe.written)
     }
 }
 
-impl Pipe<'_> {
+impl<R: Read> Pipe<'_, R> {
     /// Reads what no one wants; an error if the client has gone.
     fn read_to_the_end(&mut self) -> io::Result<()> {
         let mut scratch = [0; 4096];
@@ -172,7 +172,7 @@ impl Pipe<'_> {
     }
 }
 
-impl Read for Pipe<'_> {
+impl<R: Read> Read for Pipe<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes_max = buffer.len().min(self.readable_bytes);
         match &mut self.socket {
@@ -186,7 +186,7 @@ impl Read for Pipe<'_> {
     }
 }
 
-impl io::Write for Pipe<'_> {
+impl<R> io::Write for Pipe<'_, R> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.written.extend_from_slice(bytes);
         Ok(bytes.len())

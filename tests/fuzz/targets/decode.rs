@@ -1,15 +1,7 @@
 //! Any bytes, torn anywhere, under any bounds: the decoder does not panic, says the same as for the
 //! whole stream, holds no more than it promises, and agrees with `sse-parse` where no bound is met.
-#![no_main]
 
-// The decoder stands alone, so the target takes in its files rather than the whole broker: it builds
-// in seconds, and all that is instrumented is what is fuzzed.
-#[allow(dead_code)]
-#[path = "../../../src/upstream/decode/mod.rs"]
-mod decode;
-
-use decode::{Decoder, ID_BYTES_MAX, Item, Limits};
-use libfuzzer_sys::fuzz_target;
+use fanlight::upstream::decode::{Decoder, ID_BYTES_MAX, Item, Limits};
 
 #[derive(Debug, PartialEq)]
 enum Said {
@@ -18,7 +10,7 @@ enum Said {
     Oversize(String, u64),
 }
 
-fuzz_target!(|input: &[u8]| {
+pub(super) fn decode(input: &[u8]) {
     // The first bytes are the bounds and the lengths of the pieces, the rest is the stream.
     let Some((&[line_bytes_max, event_bytes_max, a, b, c, d], stream)) = input.split_first_chunk()
     else {
@@ -38,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(torn.buffered_bytes(), 0);
     }
     agrees_with_another(stream);
-});
+}
 
 fn said<'a>(limits: Limits, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Said>, Decoder) {
     let mut decoder = Decoder::new(limits);
