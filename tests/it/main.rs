@@ -14,6 +14,7 @@ mod particle;
 mod poll;
 mod publish;
 mod resume;
+mod secrets;
 mod sse;
 mod websocket;
 mod websocket_end;
