@@ -85,7 +85,7 @@ macro_rules! targets {
     };
 }
 
-targets! { config decode encode host position publish query websocket }
+targets! { access config decode encode grants host keys position publish query websocket }
 
 fn run(name: &str) {
     let target = TARGETS.iter().find(|(known, _)| *known == name).unwrap();

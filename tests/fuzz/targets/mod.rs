@@ -6,10 +6,13 @@
 //! Two programs run them: `tests/fuzz/run`, with libFuzzer, for as long as one likes; and
 //! `tests/fuzz.rs`, a part of `cargo test`, which replays the corpus and mutates it at random.
 
+mod access;
 mod config;
 mod decode;
 mod encode;
+mod grants;
 mod host;
+mod keys;
 mod position;
 mod publish;
 mod query;
@@ -20,10 +23,13 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The corpus of each is `tests/fuzz/corpus/NAME`.
 pub(crate) const TARGETS: &[Target] = &[
+    ("access", access::access),
     ("config", config::config),
     ("decode", decode::decode),
     ("encode", encode::encode),
+    ("grants", grants::grants),
     ("host", host::host),
+    ("keys", keys::keys),
     ("position", position::position),
     ("publish", publish::publish),
     ("query", query::query),
