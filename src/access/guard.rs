@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::{Credential, KeyRing, Keys, Place, Principal, key::KEY_PREFIX};
+use super::{
+    Claims, Credential, KeyRing, Keys, Place, Principal, TokenKeys, Tokens, key::KEY_PREFIX,
+};
 
 /// A request that is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,28 +41,43 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Guard {
     /// None where access is off.
-    ring: Option<KeyRing>,
+    known: Option<Known>,
+}
+
+/// Whom it lets in.
+#[derive(Debug)]
+struct Known {
+    ring: KeyRing,
+    /// None if tokens of others are good for nothing.
+    tokens: Option<Tokens>,
 }
 
 impl Guard {
     /// Lets everyone in.
     pub fn open() -> Guard {
-        Guard { ring: None }
+        Guard { known: None }
     }
 
-    /// Lets in those who have a key.
-    pub fn with_keys(keys: Keys) -> Guard {
-        Guard { ring: Some(KeyRing::new(keys)) }
+    /// Lets in those who have a key, or where there are `tokens` one with these claims, signed
+    /// by one of these keys.
+    pub fn closed(keys: Keys, tokens: Option<(Claims, TokenKeys)>) -> Guard {
+        let tokens = tokens.map(|(claims, keys)| Tokens::new(claims, keys));
+        Guard { known: Some(Known { ring: KeyRing::new(keys), tokens }) }
     }
 
     /// True if it asks who comes.
     pub fn is_on(&self) -> bool {
-        self.ring.is_some()
+        self.known.is_some()
     }
 
     /// Keys that are good at this wall time.
     pub fn keys(&self, wall_ms: u64) -> usize {
-        self.ring.as_ref().map_or(0, |ring| ring.good(wall_ms))
+        self.known.as_ref().map_or(0, |known| known.ring.good(wall_ms))
+    }
+
+    /// Keys that tokens are checked with.
+    pub fn token_keys(&self) -> usize {
+        self.known.as_ref().and_then(|known| known.tokens.as_ref()).map_or(0, Tokens::keys)
     }
 
     /// Who asks.
@@ -74,12 +91,12 @@ impl Guard {
         place: Place,
         wall_ms: u64,
     ) -> Result<Arc<Principal>, Refused> {
-        let Some(ring) = &self.ring else { return Ok(Principal::anyone()) };
+        let Some(Known { ring, tokens }) = &self.known else { return Ok(Principal::anyone()) };
         let credential = Credential::find(headers, query, place)?.ok_or(Refused::Missing)?;
         let secret = credential.secret();
         let principal = match secret.expose().starts_with(KEY_PREFIX) {
             true => ring.find(&secret.digest()),
-            false => None,
+            false => tokens.as_ref().and_then(|tokens| tokens.verify(secret, wall_ms)),
         };
         principal.filter(|principal| !principal.is_over(wall_ms)).ok_or(Refused::Invalid)
     }
@@ -87,6 +104,13 @@ impl Guard {
     /// Takes other keys. What is served under those that are gone or changed is over: true if
     /// there were any.
     pub fn renew(&mut self, keys: Keys) -> bool {
-        self.ring.as_mut().is_some_and(|ring| ring.renew(keys))
+        self.known.as_mut().is_some_and(|known| known.ring.renew(keys))
+    }
+
+    /// Takes other keys for tokens. What is served under tokens of those that are gone is over:
+    /// true if there were any.
+    pub fn renew_tokens(&mut self, keys: TokenKeys) -> bool {
+        let tokens = self.known.as_mut().and_then(|known| known.tokens.as_mut());
+        tokens.is_some_and(|tokens| tokens.renew(keys))
     }
 }

@@ -139,8 +139,7 @@ impl Secret {
 
     /// What is kept of it.
     pub fn digest(&self) -> Digest {
-        let digest = digest::digest(&digest::SHA256, self.0.as_bytes());
-        Digest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+        Digest::from(digest::digest(&digest::SHA256, self.0.as_bytes()))
     }
 }
 
@@ -190,6 +189,12 @@ impl Digest {
 
     fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl From<digest::Digest> for Digest {
+    fn from(digest: digest::Digest) -> Digest {
+        Digest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 }
 

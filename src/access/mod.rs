@@ -7,19 +7,21 @@
 //!
 //! ```text
 //!  request head ─▶ Credential ─▶ Guard ─▶ Principal { grants, expiry, lease } ─▶ narrow(filter)
-//!                   (where it     │  keys (KeyRing)
-//!                    may stand)   └─ what others come here
+//!                   (where it     ├─ keys (KeyRing)
+//!                    may stand)   └─ JSON Web Tokens (Tokens)
 //! ```
 
 mod credential;
 mod grants;
 mod guard;
 mod json;
+pub mod jwt;
 pub mod key;
 mod principal;
 
 pub use credential::{Credential, Place};
 pub use grants::{Denied, Grants, GrantsError, VALUES_MAX};
 pub use guard::{Guard, Refused};
+pub use jwt::{Claims, TokenKeys, TokenKeysError, Tokens};
 pub use key::{Key, KeyRing, Keys, KeysError, Secret};
 pub use principal::{Lease, Principal};

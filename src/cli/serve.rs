@@ -70,7 +70,7 @@ async fn serve_until_signal(
     };
     let broker = Broker::start(config, Clock::system()).await.map_err(|error| match error {
         StartError::Upstream(error) => Failure::Usage(error.to_string()),
-        error @ (StartError::Listen { .. } | StartError::Shards { .. }) => {
+        error @ (StartError::Listen { .. } | StartError::Shards { .. } | StartError::KeySet(_)) => {
             Failure::Failed(error.into())
         }
     })?;

@@ -7,14 +7,14 @@ use std::{
 };
 
 use crate::{
-    access::Keys,
+    access::{Claims, Keys, TokenKeys},
     config::Loaded,
     delivery::WebSocketConfig,
     hub,
     model::ring,
     server::{
         AcceptConfig, AccessConfig, Config, Hosts, LimitsConfig, Origins, PaceConfig,
-        PublishConfig, WebConfig, connections_max_auto, keys_file,
+        PublishConfig, TokenKeysSource, TokensConfig, WebConfig, connections_max_auto, keys_file,
     },
     transport::{self, poll},
     upstream::{
@@ -143,30 +143,52 @@ pub(super) fn keys_path(loaded: &Loaded) -> Option<PathBuf> {
 fn access(loaded: &Loaded, listen: SocketAddr) -> Result<AccessConfig, Failure> {
     let mode = loaded.choice("access.mode");
     let is_private = listen.ip().is_loopback();
-    let path = keys_path(loaded);
     if mode == "off" {
         if !is_private {
             tracing::warn!(%listen, "access is off: whoever reaches this port may read every event");
         }
         return Ok(AccessConfig::default());
     }
-    let keys = match &path {
-        Some(path) => keys_file::read(path).map_err(|error| Failure::Usage(error.to_string()))?,
-        None => None,
-    };
+    let wrong = |error: keys_file::KeysFileError| Failure::Usage(error.to_string());
+    let keys_file = keys_path(loaded);
+    let keys = keys_file.as_deref().map(keys_file::read).transpose().map_err(wrong)?.flatten();
     let has_keys = keys.as_ref().is_some_and(|keys| !keys.is_empty());
-    if mode == "auto" && !has_keys {
+    let tokens = tokens(loaded).map_err(wrong)?;
+    if mode == "auto" && !has_keys && tokens.is_none() {
         if is_private {
             return Ok(AccessConfig::default());
         }
-        return Err(Failure::Usage(open_to_others(loaded, listen, path.as_deref())));
+        return Err(Failure::Usage(open_to_others(loaded, listen, keys_file.as_deref())));
     }
-    if !has_keys {
+    if !has_keys && tokens.is_none() {
         tracing::warn!(
             "access is on and there is no key yet: `fanlight token new NAME --read` makes one"
         );
     }
-    Ok(AccessConfig { keys: Some(keys.unwrap_or_else(Keys::default)), keys_file: path })
+    Ok(AccessConfig { keys: Some(keys.unwrap_or_else(Keys::default)), keys_file, tokens })
+}
+
+/// Tokens of others that are good here; none if none are.
+fn tokens(loaded: &Loaded) -> Result<Option<TokensConfig>, keys_file::KeysFileError> {
+    let (source, keys) = match loaded.path_opt("access.jwt_keys_file") {
+        Some(path) => {
+            let keys = keys_file::read_token_keys(path)?;
+            if keys.skipped > 0 {
+                tracing::warn!(
+                    path = %path.display(), skipped = keys.skipped,
+                    "keys of a kind that is not used here are skipped"
+                );
+            }
+            (TokenKeysSource::File(path.to_owned()), keys)
+        }
+        None => match loaded.url_opt("access.jwt_jwks_url") {
+            Some(url) => (TokenKeysSource::Url(url.clone()), TokenKeys::default()),
+            None => return Ok(None),
+        },
+    };
+    let audience = loaded.text("access.jwt_audience").to_owned();
+    let issuer = loaded.text_opt("access.jwt_issuer").map(str::to_owned);
+    Ok(Some(TokensConfig { source, keys, claims: Claims { audience, issuer } }))
 }
 
 /// Why a broker that others can reach does not start as it is.

@@ -156,6 +156,14 @@ impl Loaded {
         }
     }
 
+    /// A setting of kind URL; `None` where it is not set.
+    pub fn url_opt(&self, name: &str) -> Option<&Url> {
+        match self.value(name, &["URL"]) {
+            Some(Value::Url(url)) => Some(url),
+            _ => None,
+        }
+    }
+
     /// A setting of kind choice: one of the words of its row.
     pub fn choice(&self, name: &str) -> &'static str {
         match self.value(name, &["choice"]) {

@@ -49,6 +49,7 @@ pub(super) fn check(draft: &Draft) -> Vec<Problem> {
             _ => {}
         }
     }
+    tokens(draft, &mut problems);
     problems.extend(ORDERED.iter().filter_map(|(low, high)| order(draft, low, high)));
     problems
 }
@@ -111,6 +112,47 @@ fn nowhere(draft: &Draft, name: &str) -> Option<Problem> {
     let remedy = format!("remove {name}, or set {source} to particle");
     let allowed = "with source particle or demo: an event stream has nowhere to publish to";
     Some(Problem::new(fault, remedy).allowed(allowed))
+}
+
+/// Tokens of others: keys from one place, an audience with them, and nothing else without keys.
+fn tokens(draft: &Draft, problems: &mut Vec<Problem>) {
+    let [file, url] = ["access.jwt_keys_file", "access.jwt_jwks_url"];
+    let [audience, issuer] = ["access.jwt_audience", "access.jwt_issuer"];
+    if !draft.is_sure(&[file, url, audience, issuer]) {
+        return;
+    }
+    match (draft.has(file), draft.has(url)) {
+        (true, true) => {
+            let fault = format!("{} excludes {}", draft.shown(file), draft.shown(url));
+            let problem = Problem::new(fault, "remove one of them".to_owned());
+            problems.push(problem.allowed("one place where the keys are".to_owned()));
+        }
+        (false, false) => {
+            for name in [audience, issuer].into_iter().filter(|name| draft.has(name)) {
+                let fault = format!("{} is of no use without keys", draft.shown(name));
+                let remedy = format!("remove it, or {} or {url}", set(file));
+                let allowed = "with access.jwt_keys_file or access.jwt_jwks_url";
+                problems.push(Problem::new(fault, remedy).allowed(allowed));
+            }
+        }
+        (has_file, _) if !draft.has(audience) => {
+            let keys = draft.shown(if has_file { file } else { url });
+            let allowed = "the name of this broker among those that the tokens are for";
+            problems.push(
+                Problem::new(format!("{keys} needs {audience}"), set(audience)).allowed(allowed),
+            );
+        }
+        _ => {}
+    }
+    if let Some(Value::Url(address)) = draft.value(url)
+        && address.scheme() != "https"
+        && !is_local(address)
+    {
+        let fault = format!("{} is not safe from those in between", draft.shown(url));
+        let remedy = "use https".to_owned();
+        let allowed = "https, or http on this machine";
+        problems.push(Problem::new(fault, remedy).allowed(allowed));
+    }
 }
 
 fn order(draft: &Draft, low: &str, high: &str) -> Option<Problem> {

@@ -601,6 +601,7 @@ fn every_setting_has_a_reader() {
             (Kind::Text { .. }, _) => assert_eq!(loaded.text_opt(name), None, "{name}"),
             (Kind::TraceFilter, _) => assert_eq!(loaded.text(name), "info"),
             (Kind::Path, _) => assert_eq!(loaded.path_opt(name), None, "{name}"),
+            (Kind::Url, DefaultValue::Unset) => assert_eq!(loaded.url_opt(name), None),
             (Kind::Url, _) => assert_eq!(loaded.url(name).as_str(), "https://api.particle.io/"),
             (Kind::Choice(words), _) => assert!(words.contains(&loaded.choice(name))),
             (Kind::Switch, _) => drop(loaded.switch(name)),

@@ -119,7 +119,7 @@ pub(super) async fn status(State(app): State<App>) -> Response {
         .collect();
     let totals = app.telemetry.totals();
     let limits = app.connections.config();
-    let (access_is_on, keys) = app.gate.status(now.wall_ms);
+    let access = app.gate.status(now.wall_ms);
     let opens: serde_json::Map<String, Value> = upstream
         .opens
         .iter()
@@ -187,8 +187,9 @@ pub(super) async fn status(State(app): State<App>) -> Response {
             "functions": app.publish.passes_functions(),
         },
         "access": {
-            "mode": if access_is_on { "on" } else { "off" },
-            "keys": keys,
+            "mode": if access.is_on { "on" } else { "off" },
+            "keys": access.keys,
+            "token_keys": access.token_keys,
         },
         "limits": {
             "connections": app.connections.open(),

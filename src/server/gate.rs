@@ -17,15 +17,19 @@ use axum::{
     routing::MethodRouter,
 };
 use http::HeaderMap;
+use url::Url;
 
 use crate::{
-    access::{Denied, Guard, Keys, Place, Principal, Refused},
+    access::{
+        Claims, Denied, Guard, Keys, Place, Principal, Refused, TokenKeys, jwt::KEYS_BYTES_MAX,
+        key::FILE_BYTES_MAX,
+    },
     telemetry::{AccessOutcome, Telemetry},
 };
 
-use super::{App, error::Error, keys_file, shutdown::Shutdown};
+use super::{App, error::Error, key_set::KeySet, keys_file, shutdown::Shutdown};
 
-/// How often the file of keys is looked at.
+/// How often the files of keys are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Who may come in.
@@ -35,6 +39,28 @@ pub struct Config {
     pub keys: Option<Keys>,
     /// The file they are from, to be looked at for changes.
     pub keys_file: Option<PathBuf>,
+    /// Tokens of others that are good here; none for none.
+    pub tokens: Option<TokensConfig>,
+}
+
+/// Which tokens of others are good.
+#[derive(Debug)]
+pub struct TokensConfig {
+    /// Where the keys are to check them with.
+    pub source: TokenKeysSource,
+    /// Those that are known at the start.
+    pub keys: TokenKeys,
+    /// What they must say.
+    pub claims: Claims,
+}
+
+/// Where the keys are that tokens are checked with.
+#[derive(Clone, Debug)]
+pub enum TokenKeysSource {
+    /// In a file, to be looked at for changes.
+    File(PathBuf),
+    /// At an address, to be asked again and again.
+    Url(Url),
 }
 
 /// What a route asks of those who come.
@@ -58,8 +84,12 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(keys: Option<Keys>, telemetry: Arc<Telemetry>) -> Gate {
-        let guard = keys.map_or_else(Guard::open, Guard::with_keys);
+    pub(super) fn new(
+        keys: Option<Keys>,
+        tokens: Option<(Claims, TokenKeys)>,
+        telemetry: Arc<Telemetry>,
+    ) -> Gate {
+        let guard = keys.map_or_else(Guard::open, |keys| Guard::closed(keys, tokens));
         Gate { guard: RwLock::new(guard), telemetry }
     }
 
@@ -92,16 +122,26 @@ impl Gate {
         Error::Denied(denied)
     }
 
-    /// True if it asks who comes, and how many keys are good.
-    pub(super) fn status(&self, wall_ms: u64) -> (bool, usize) {
+    /// What `/status` shows.
+    pub(super) fn status(&self, wall_ms: u64) -> Status {
         let guard = self.guard.read().unwrap_or_else(PoisonError::into_inner);
-        (guard.is_on(), guard.keys(wall_ms))
+        Status { is_on: guard.is_on(), keys: guard.keys(wall_ms), token_keys: guard.token_keys() }
     }
 
-    /// Takes other keys; true if something that is served may have to end.
-    fn renew(&self, keys: Keys) -> bool {
-        self.guard.write().unwrap_or_else(PoisonError::into_inner).renew(keys)
+    fn change<T>(&self, change: impl FnOnce(&mut Guard) -> T) -> T {
+        change(&mut self.guard.write().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What is shown of the gate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+    /// True if it asks who comes.
+    pub(super) is_on: bool,
+    /// API keys that are good.
+    pub(super) keys: usize,
+    /// Keys that tokens are checked with.
+    pub(super) token_keys: usize,
 }
 
 /// Puts the gate before a route.
@@ -139,70 +179,98 @@ async fn pass(
     }
 }
 
-/// Looks at the file of keys until the broker ends.
-pub(super) async fn watch(app: App, path: PathBuf, shutdown: Shutdown) {
+/// Takes keys that have come, and ends what is served under those that are gone.
+fn renew(app: &App, what: &'static str, count: usize, change: impl FnOnce(&mut Guard) -> bool) {
+    let has_ended = app.gate.change(change);
+    tracing::info!(what, count, has_ended, "keys were read");
+    if has_ended {
+        // Those who sleep look at their lease; it has ended before this.
+        app.hub.wake_all();
+    }
+}
+
+/// Takes the keys of a text.
+fn take(app: &App, kind: Kind, path: &Path, text: &[u8]) -> Result<(), String> {
+    let wrong = |error: keys_file::KeysFileError| error.to_string();
+    match kind {
+        Kind::Api => {
+            let keys = keys_file::parse(path, text).map_err(wrong)?;
+            renew(app, "API keys", keys.iter().count(), |guard| guard.renew(keys));
+        }
+        Kind::Token => {
+            let keys = keys_file::parse_token_keys(path, text).map_err(wrong)?;
+            renew(app, "keys for tokens", keys.count(), |guard| guard.renew_tokens(keys));
+        }
+    }
+    Ok(())
+}
+
+/// What a file of keys is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Keys of this broker.
+    Api,
+    /// Keys to check tokens with.
+    Token,
+}
+
+/// Looks at a file of keys until the broker ends.
+pub(super) async fn watch(app: App, kind: Kind, path: PathBuf, shutdown: Shutdown) {
+    let bytes_max = match kind {
+        Kind::Api => FILE_BYTES_MAX,
+        Kind::Token => KEYS_BYTES_MAX,
+    };
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
-    let mut seen = Seen::default();
+    // Each state of the file is told once.
+    let (mut seen, mut told): (Option<Vec<u8>>, Option<String>) = (None, None);
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             () = shutdown.finishing() => return,
         }
         let looked = path.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || keys_file::read_text(&looked)).await
-        else {
-            continue;
+        let read = move || keys_file::read_text(&looked, bytes_max);
+        let Ok(read) = tokio::task::spawn_blocking(read).await else { continue };
+        let fault = match read {
+            Ok(Some(text)) if seen.as_ref() == Some(&text) => None,
+            Ok(Some(text)) => {
+                let fault = take(&app, kind, &path, &text).err();
+                if fault.is_none() {
+                    seen = Some(text);
+                }
+                fault
+            }
+            Ok(None) => Some(format!("there is no file {}", path.display())),
+            Err(error) => Some(error.to_string()),
         };
-        let text = match read {
-            Ok(Some(text)) => Ok(text),
-            Ok(None) => Err("there is no such file".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
-        seen.look(&app, &path, text);
+        // A file that is away or half written revokes nobody.
+        if let Some(fault) = fault.as_ref().filter(|fault| told.as_ref() != Some(*fault)) {
+            tracing::error!(fault, "keys cannot be read: they stay as they were");
+        }
+        told = fault;
     }
 }
 
-/// What was last seen of the file, so that each state of it is told once.
-#[derive(Debug, Default)]
-struct Seen {
-    text: Option<Vec<u8>>,
-    fault: Option<String>,
-}
-
-impl Seen {
-    fn look(&mut self, app: &App, path: &Path, text: Result<Vec<u8>, String>) {
-        let keys = match text {
-            Ok(text) if self.text.as_ref() == Some(&text) => return self.fault = None,
-            Ok(text) => keys_file::parse(path, &text)
-                .map(|keys| (keys, text))
-                .map_err(|error| error.to_string()),
-            Err(fault) => Err(fault),
+/// Asks for the keys to check tokens with until the broker ends. No request waits for it.
+pub(super) async fn ask_again(app: App, key_set: KeySet, shutdown: Shutdown) {
+    loop {
+        let asked = tokio::select! {
+            asked = key_set.ask() => asked,
+            () = shutdown.finishing() => return,
         };
-        match keys {
-            Ok((keys, text)) => {
-                let is_first = self.text.is_none();
-                let count = keys.iter().count();
-                (self.text, self.fault) = (Some(text), None);
-                let has_ended = app.gate.renew(keys);
-                if !is_first || has_ended {
-                    tracing::info!(keys = count, "the file of keys was read again");
-                }
-                if has_ended {
-                    // Those who sleep look at their lease; it has ended before this.
-                    app.hub.wake_all();
-                }
+        let wait = match asked {
+            Ok(keys) => {
+                renew(&app, "keys for tokens", keys.count(), |guard| guard.renew_tokens(keys));
+                KeySet::INTERVAL
             }
-            // A file that is away for a moment revokes nobody, nor does one that was not yet
-            // there.
-            Err(fault) if self.fault.as_ref() != Some(&fault) => {
-                tracing::error!(
-                    path = %path.display(), fault,
-                    "the file of keys cannot be read: the keys stay as they were; `fanlight token revoke` \
-                     ends one"
-                );
-                self.fault = Some(fault);
+            Err(error) => {
+                tracing::error!(error, "keys for tokens did not come: they stay as they were");
+                KeySet::RETRY
             }
-            Err(_) => {}
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.finishing() => return,
         }
     }
 }

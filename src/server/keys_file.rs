@@ -1,4 +1,4 @@
-//! The file of keys: read whole, replaced whole.
+//! The files of keys: read whole, and that of API keys replaced whole.
 //!
 //! Law: a reader never sees half a file, two writers never lose each other's work, and nobody
 //! but its owner can read it.
@@ -10,7 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::access::{Keys, KeysError, key::FILE_BYTES_MAX};
+use crate::access::{
+    Keys, KeysError, TokenKeys, TokenKeysError, jwt::KEYS_BYTES_MAX, key::FILE_BYTES_MAX,
+};
 
 /// The file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,14 @@ pub enum KeysFileError {
         /// What is wrong.
         error: KeysError,
     },
+    /// Its content cannot be used to check tokens with.
+    #[error("the file of keys for tokens {} cannot be used: {error}", path.display())]
+    TokenKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: TokenKeysError,
+    },
     /// What was to be changed cannot be.
     #[error(transparent)]
     Change(KeysError),
@@ -53,10 +63,30 @@ pub enum KeysFileError {
 /// # Errors
 /// If it cannot be read or used.
 pub fn read(path: &Path) -> Result<Option<Keys>, KeysFileError> {
-    match read_text(path)? {
+    match read_text(path, FILE_BYTES_MAX)? {
         Some(text) => parse(path, &text).map(Some),
         None => Ok(None),
     }
+}
+
+/// The keys to check tokens with in a file.
+///
+/// # Errors
+/// If there is none, or it cannot be read or used.
+pub fn read_token_keys(path: &Path) -> Result<TokenKeys, KeysFileError> {
+    match read_text(path, KEYS_BYTES_MAX)? {
+        Some(text) => parse_token_keys(path, &text),
+        None => {
+            let (path, error) = (path.to_owned(), io::ErrorKind::NotFound.into());
+            Err(KeysFileError::System { doing: "read", path, error })
+        }
+    }
+}
+
+/// The keys to check tokens with in what was read of a file.
+pub(super) fn parse_token_keys(path: &Path, text: &[u8]) -> Result<TokenKeys, KeysFileError> {
+    TokenKeys::parse(text)
+        .map_err(|error| KeysFileError::TokenKeys { path: path.to_owned(), error })
 }
 
 /// The keys in what was read of a file.
@@ -64,8 +94,8 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Keys, KeysFileError> {
     Keys::parse(text).map_err(|error| KeysFileError::Content { path: path.to_owned(), error })
 }
 
-/// The file as it is; none if there is none.
-pub(super) fn read_text(path: &Path) -> Result<Option<Vec<u8>>, KeysFileError> {
+/// A file as it is, at most `bytes_max` of it; none if there is none.
+pub(super) fn read_text(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, KeysFileError> {
     let failed = |error| KeysFileError::System { doing: "read", path: path.to_owned(), error };
     // Opening a pipe would block until someone writes to it.
     match fs::metadata(path) {
@@ -76,9 +106,9 @@ pub(super) fn read_text(path: &Path) -> Result<Option<Vec<u8>>, KeysFileError> {
     }
     let mut text = Vec::new();
     let file = fs::File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() > FILE_BYTES_MAX {
-        let error = format!("longer than {FILE_BYTES_MAX} bytes; is it the right file?");
+    file.take(bytes_max as u64 + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() > bytes_max {
+        let error = format!("longer than {bytes_max} bytes; is it the right file?");
         return Err(failed(io::Error::other(error)));
     }
     Ok(Some(text))

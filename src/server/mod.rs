@@ -8,6 +8,7 @@ mod description;
 mod error;
 mod gate;
 mod hosts;
+mod key_set;
 pub mod keys_file;
 mod limits;
 mod origin;
@@ -36,7 +37,7 @@ use crate::{
 
 pub use accept::Config as AcceptConfig;
 pub use assets::Config as WebConfig;
-pub use gate::{Config as AccessConfig, Need};
+pub use gate::{Config as AccessConfig, Need, TokenKeysSource, TokensConfig};
 pub use hosts::Hosts;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
 pub use origin::Origins;
@@ -47,6 +48,7 @@ pub use shutdown::Shutdown;
 
 use accept::{Connection, Exits, Place};
 use gate::Gate;
+use key_set::KeySet;
 use limits::Connections;
 use publish::Desk;
 use routes::{Door, Port};
@@ -112,6 +114,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// There can be no client for the keys of tokens.
+    #[error("cannot ask for access.jwt_jwks_url: {0}")]
+    KeySet(reqwest::Error),
     /// The upstream's settings cannot work.
     #[error(transparent)]
     Upstream(#[from] upstream::ConfigError),
@@ -224,6 +229,10 @@ impl Broker {
             }
             Source::Sse { .. } => None,
         };
+        let (token_keys_source, tokens) = match config.access.tokens {
+            Some(tokens) => (Some(tokens.source), Some((tokens.claims, tokens.keys))),
+            None => (None, None),
+        };
         let exits = Exits { shards: shards.clone(), websocket: config.websocket };
         let app = App(Arc::new(Parts {
             hosts: config.hosts,
@@ -238,7 +247,7 @@ impl Broker {
             poll: config.poll,
             web: config.web,
             connections: Arc::new(Connections::new(config.limits, telemetry.clone())),
-            gate: Gate::new(config.access.keys, telemetry.clone()),
+            gate: Gate::new(config.access.keys, tokens, telemetry.clone()),
             upstream: upstream.clone(),
             opens_max: config.upstream.opens_max as u64,
             stale_after: config.upstream.stale_after,
@@ -253,7 +262,17 @@ impl Broker {
         shutdown.spawn(upstream.run(shutdown.finish_token()));
         shutdown.spawn(upkeep(telemetry, shutdown.clone()));
         if let Some(path) = config.access.keys_file {
-            shutdown.spawn(gate::watch(app.clone(), path, shutdown.clone()));
+            shutdown.spawn(gate::watch(app.clone(), gate::Kind::Api, path, shutdown.clone()));
+        }
+        match token_keys_source {
+            Some(TokenKeysSource::File(path)) => {
+                shutdown.spawn(gate::watch(app.clone(), gate::Kind::Token, path, shutdown.clone()));
+            }
+            Some(TokenKeysSource::Url(url)) => {
+                let key_set = KeySet::new(url).map_err(StartError::KeySet)?;
+                shutdown.spawn(gate::ask_again(app.clone(), key_set, shutdown.clone()));
+            }
+            None => {}
         }
         let port = if admin.is_some() { Port::Public } else { Port::Only };
         shutdown.spawn(accept::run(

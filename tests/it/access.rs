@@ -1,5 +1,7 @@
 //! Who may read, publish and administer.
 
+mod matrix;
+
 use std::path::{Path, PathBuf};
 
 use fanlight::{
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
-    Answer, Process, Stream, WebSocket, ask, broker_with, eventually, folder, get, publish,
+    Answer, Process, Stream, Stub, WebSocket, ask, broker_with, eventually, folder, get, publish,
     quiet_cloud, subscribers, until,
 };
 
@@ -33,7 +35,7 @@ async fn guarded(cloud: &Simulator, flags: &[&str], grants: &[Value]) -> Broker 
     for (number, grants) in (1..).zip(grants) {
         keys.add(key_of(number, grants, None), 2).unwrap();
     }
-    guarded_by(cloud, flags, AccessConfig { keys: Some(keys), keys_file: None }).await
+    guarded_by(cloud, flags, AccessConfig { keys: Some(keys), ..AccessConfig::default() }).await
 }
 
 async fn guarded_by(cloud: &Simulator, flags: &[&str], access: AccessConfig) -> Broker {
@@ -147,7 +149,7 @@ async fn a_refusal_says_what_to_do_and_the_same_of_all_that_is_not_valid() {
         assert!(value.parse::<f64>().unwrap() >= least, "{outcome}: {value}");
     }
     let status = ask_as(&broker, 1, "GET", "/status").await.json();
-    assert_eq!(status["access"], json!({ "mode": "on", "keys": 1 }));
+    assert_eq!(status["access"], json!({ "mode": "on", "keys": 1, "token_keys": 0 }));
 }
 
 #[tokio::test]
@@ -181,7 +183,7 @@ async fn with_file(
         add(&path, key_of(number, grants, None));
     }
     let keys = keys_file::read(&path).unwrap();
-    let access = AccessConfig { keys, keys_file: Some(path.clone()) };
+    let access = AccessConfig { keys, keys_file: Some(path.clone()), tokens: None };
     (guarded_by(cloud, flags, access).await, path)
 }
 
@@ -260,7 +262,7 @@ async fn a_stream_ends_with_its_key() {
     let mut keys = Keys::default();
     let wall_ms = fanlight::clock::wall_ms();
     keys.add(key_of(1, &json!({"read": true}), Some(wall_ms + 1_500)), 2).unwrap();
-    let access = AccessConfig { keys: Some(keys), keys_file: None };
+    let access = AccessConfig { keys: Some(keys), ..AccessConfig::default() };
     let broker = guarded_by(&cloud, &[], access).await;
     let (mut stream, _) = stream_as(&broker, 1, "/events").await;
     let poll = ask_as(&broker, 1, "GET", "/poll?timeout=60").await;
@@ -351,4 +353,212 @@ async fn a_port_of_others_is_not_opened_without_a_key() {
     let mut broken = Process::start(Process::command(&open));
     assert_eq!(broken.ended().await, Some(2));
     assert!(broken.trace.join("\n").contains("keys.json cannot be used"), "{:?}", broken.trace);
+}
+
+/// Base64 for tokens: letters that need no more than the standard's own.
+fn base64url(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for part in bytes.chunks(3) {
+        let held = part.iter().fold(0_u32, |held, byte| held << 8 | u32::from(*byte));
+        let held = held << ((6 - part.len() * 8 % 6) % 6);
+        for at in (0..(part.len() * 8).div_ceil(6)).rev() {
+            text.push(char::from(LETTERS[(held >> (at * 6) & 63) as usize]));
+        }
+    }
+    text
+}
+
+/// Who signs tokens.
+struct Issuer(aws_lc_rs::signature::Ed25519KeyPair);
+
+impl Issuer {
+    fn new() -> Issuer {
+        Issuer(aws_lc_rs::signature::Ed25519KeyPair::generate().unwrap())
+    }
+
+    fn key(&self, id: &str) -> Value {
+        use aws_lc_rs::signature::KeyPair as _;
+        let x = base64url(self.0.public_key().as_ref());
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": x })
+    }
+
+    fn token(&self, id: &str, claims: &Value) -> String {
+        let header = json!({ "alg": "EdDSA", "kid": id }).to_string();
+        let message = format!(
+            "{}.{}",
+            base64url(header.as_bytes()),
+            base64url(claims.to_string().as_bytes())
+        );
+        format!("{message}.{}", base64url(self.0.sign(message.as_bytes()).as_ref()))
+    }
+}
+
+fn claims(read: &str) -> Value {
+    let expires = fanlight::clock::wall_ms() / 1000 + 600;
+    json!({ "aud": "fanlight", "exp": expires, "fanlight": { "read": { "prefix": [read] } } })
+}
+
+#[tokio::test]
+async fn tokens_are_good_while_their_key_is_in_the_file() {
+    let cloud = quiet_cloud().await;
+    let path = folder("access-tokens").join("keys.json");
+    let (one, other) = (Issuer::new(), Issuer::new());
+    std::fs::write(&path, json!({ "keys": [one.key("1"), other.key("2")] }).to_string()).unwrap();
+    let file = format!("--access-jwt-keys-file={}", path.display());
+    let url = format!("--upstream-url={}", cloud.url());
+    let flags = [url.as_str(), &file, "--access-jwt-audience=fanlight"];
+    let broker = broker_with(&flags, |_| {}).await;
+    cloud.streams(1).await;
+    let addr = broker.addr();
+    assert_eq!(get(addr, "/last", &[]).await.status, 401, "tokens alone put access on");
+    let token = one.token("1", &claims("a"));
+    let bearer = format!("Bearer {token}");
+    let mut stream = Stream::open(addr, "/events", &[("Authorization", &bearer)]).await;
+    assert_eq!(stream.next().await.json()["filter"]["prefix"], json!(["a"]));
+    publish(&cloud, &broker, "b", "1").await;
+    publish(&cloud, &broker, "a", "1").await;
+    assert_eq!(stream.next().await.json()["name"], "a");
+    let expired =
+        one.token("1", &json!({ "aud": "fanlight", "exp": 1, "fanlight": { "read": true } }));
+    for token in [expired, other.token("1", &claims("a")), format!("{token}A")] {
+        let bearer = format!("Bearer {token}");
+        let answer = get(addr, "/last", &[("Authorization", &bearer)]).await;
+        assert_eq!((answer.status, answer.body.contains(&token)), (401, false));
+    }
+    // The issuer takes its key back.
+    std::fs::write(&path, json!({ "keys": [other.key("2")] }).to_string()).unwrap();
+    assert_eq!(stream.next().await.json()["reason"], "expired");
+    assert_eq!(get(addr, "/last", &[("Authorization", &bearer)]).await.status, 401);
+}
+
+#[tokio::test]
+async fn keys_for_tokens_are_asked_for_and_never_in_the_way() {
+    let cloud = quiet_cloud().await;
+    let issuer = Issuer::new();
+    let stub = Stub::listen().await;
+    let at = format!("--access-jwt-jwks-url=http://{}/keys", stub.addr());
+    let url = format!("--upstream-url={}", cloud.url());
+    let flags = [
+        url.as_str(),
+        &at,
+        "--access-jwt-audience=fanlight",
+        "--access-jwt-issuer=https://id.example",
+    ];
+    let broker = broker_with(&flags, |_| {}).await;
+    let addr = broker.addr();
+    let mut claims = claims("a");
+    claims["iss"] = json!("https://id.example");
+    let bearer = format!("Bearer {}", issuer.token("1", &claims));
+    let ask = async || get(addr, "/last", &[("Authorization", &bearer)]).await.status;
+    let asked = stub.asked().await;
+    assert_eq!(ask().await, 401, "answered while the keys are still on their way");
+    asked.answer("200 OK", "", &json!({ "keys": [issuer.key("1")] }).to_string()).await;
+    eventually("the keys are there", async || (ask().await == 200).then_some(())).await;
+    claims["iss"] = json!("https://other.example");
+    let other = format!("Bearer {}", issuer.token("1", &claims));
+    assert_eq!(get(addr, "/last", &[("Authorization", &other)]).await.status, 401);
+}
+
+/// What a secret must not be found in: everything that a process says.
+#[tokio::test]
+async fn no_secret_is_said_anywhere() {
+    let cloud = quiet_cloud().await;
+    let dir = folder("access-canary");
+    let keys = dir.join("keys.json");
+    let good = "admin-canary";
+    keys_file::change(&keys, |keys| {
+        let grants =
+            Grants::from_json(&json!({ "read": true, "admin": true, "publish": true })).unwrap();
+        keys.add(Key::new([7; key::ID_BYTES], good, &secret(7), grants, 1, None)?, 2)
+    })
+    .unwrap();
+    let issuer = Issuer::new();
+    let tokens = dir.join("tokens.json");
+    std::fs::write(&tokens, json!({ "keys": [issuer.key("1")] }).to_string()).unwrap();
+    let flags = [
+        format!("--access-keys-file={}", keys.display()),
+        format!("--access-jwt-keys-file={}", tokens.display()),
+        "--access-jwt-audience=fanlight".to_owned(),
+        "--trace-level=trace".to_owned(),
+        "--publish-enabled=true".to_owned(),
+    ];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let (mut process, addr) = Process::serve(&cloud.url(), &flags).await;
+    let token = issuer.token("1", &claims("a"));
+    let (head, tail) = token.split_at(token.len() - 9);
+    let canaries = [
+        secret(7).expose().to_owned(),
+        secret(8).expose().to_owned(),
+        token.clone(),
+        format!("{head}{}", tail.to_lowercase()),
+        "hunter2-canary".to_owned(),
+    ];
+    let mut said = String::new();
+    for canary in &canaries {
+        for path in
+            ["/events", "/ws", "/poll?timeout=0", "/last", "/status", "/metrics", "/", "/healthz"]
+        {
+            let both = [
+                format!("Bearer {canary}"),
+                format!("Basic {canary}"),
+                canary.clone(),
+                format!("Bearer {canary} {canary}"),
+            ];
+            for header in &both {
+                let answer = ask(addr, "HEAD", path, &[("Authorization", header)]).await;
+                said += &format!("{}{}", answer.head, answer.body);
+            }
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let answer = get(addr, &format!("{path}{joint}access_token={canary}"), &[]).await;
+            said += &format!("{}{}", answer.head, answer.body);
+        }
+        for method in ["HEAD", "POST", "PUT", "OPTIONS"] {
+            for path in ["/v1/devices/events", "/v1/products/1/events", "/v1/devices/d/f", "/v1/x"]
+            {
+                let query = format!("{path}?access_token={canary}");
+                let answer = ask(addr, method, &query, &[("Authorization", "Bearer x")]).await;
+                said += &format!("{}{}", answer.head, answer.body);
+                let answer = ask(addr, method, &query, &[]).await;
+                said += &format!("{}{}", answer.head, answer.body);
+            }
+        }
+        let (bearer, query) =
+            (format!("Bearer {canary}"), format!("/v1/devices/events?access_token={canary}"));
+        if get(addr, "/last", &[("Authorization", &bearer)]).await.status == 200 {
+            let stream = Stream::open(addr, "/events", &[("Authorization", &bearer)]).await;
+            let drop_in = Stream::open(addr, &query, &[]).await;
+            said += &(stream.head.clone() + &stream.text() + &drop_in.head + &drop_in.text());
+        }
+    }
+    let bearer = format!("Bearer {}", canaries[0]);
+    for path in ["/status", "/metrics"] {
+        let answer = get(addr, path, &[("Authorization", &bearer)]).await;
+        assert_eq!(answer.status, 200);
+        said += &answer.body;
+    }
+    keys_file::change(&keys, |keys| keys.revoke(good, 3)).unwrap();
+    eventually("it is revoked", async || {
+        (get(addr, "/last", &[("Authorization", &bearer)]).await.status == 401).then_some(())
+    })
+    .await;
+    process.signal("TERM");
+    process.ended().await;
+    said += &process.trace.join("\n");
+    assert!(
+        said.contains("\"listening\"") && said.contains("invalid_token"),
+        "nothing was looked at"
+    );
+    let said = said.to_lowercase();
+    for canary in &canaries {
+        // The signature alone, and the middle of a key, are secrets too.
+        for part in [
+            canary.as_str(),
+            &canary[canary.len() - 12..],
+            canary.split('.').nth(2).unwrap_or(canary),
+        ] {
+            assert!(!said.contains(&part.to_lowercase()), "{part} was said");
+        }
+    }
+    assert!(!said.contains(&good.to_lowercase()), "nor is a key's name");
 }

@@ -229,6 +229,7 @@ async fn status_has_every_field() {
     let expected = [
         "access.keys",
         "access.mode",
+        "access.token_keys",
         "closing",
         "latest.bytes",
         "latest.entries",

@@ -487,8 +487,8 @@ fn security_schemes() -> Value {
         "bearer": {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key, which `fanlight token new` makes. Asked for where access is on \
-                            (`access.mode`).",
+            "description": "An API key, which `fanlight token new` makes, or a JSON Web Token. Asked for where \
+                            access is on (`access.mode`).",
         },
         "accessToken": {
             "type": "apiKey",

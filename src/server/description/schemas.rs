@@ -532,6 +532,7 @@ fn status() -> Value {
             "access": object("Who may come in.", json!({
                 "mode": words("Whether it is asked who comes.", ["on", "off"]),
                 "keys": count("API keys that are good."),
+                "token_keys": count("Keys that JSON Web Tokens are checked with."),
             })),
             "limits": object("Connections.", json!({
                 "connections": count("Open now."),

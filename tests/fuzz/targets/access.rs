@@ -24,7 +24,7 @@ static KEYS: LazyLock<([String; 3], Guard)> = LazyLock::new(|| {
         secret.expose().to_owned()
     });
     keys.revoke("3", 0).expect("it is there");
-    (secrets, Guard::with_keys(keys))
+    (secrets, Guard::closed(keys, None))
 });
 
 pub(super) fn access(input: &[u8]) {
