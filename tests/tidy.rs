@@ -260,7 +260,7 @@ fn tests_do_not_sleep_to_wait() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut pages = files(Path::new("docs"), "md");
-    for page in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"] {
+    for page in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"] {
         pages.insert(page.to_owned(), fs::read_to_string(page).unwrap());
     }
     let mut errors = Vec::new();
@@ -277,6 +277,37 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     assert!(errors.is_empty(), "links to nowhere:\n{}", errors.join("\n"));
+}
+
+#[test]
+fn the_tests_that_are_said_to_hold_a_threat_exist() {
+    let page = fs::read_to_string("docs/security.md").unwrap();
+    let tests = files(Path::new("tests"), "rs");
+    let is_test = |name: &str| tests.values().any(|text| text.contains(&format!("fn {name}(")));
+    let targets: BTreeSet<String> = fs::read_dir("tests/fuzz/corpus")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let mut fuzzed = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        if let [target, _, _, executions] = cells[..]
+            && executions != "executions"
+        {
+            fuzzed.insert(target.trim_matches('`').to_owned());
+        }
+        let [_, _, held] = cells[..] else { continue };
+        for name in held.split('`').skip(1).step_by(2) {
+            let is_there = match name.contains(['/', '.']) {
+                true => {
+                    Path::new(name).exists() || Path::new("tests/operations").join(name).exists()
+                }
+                false => targets.contains(name) || is_test(name) || name.starts_with("Fanlight"),
+            };
+            assert!(is_there, "docs/security.md names `{name}`, which is not there");
+        }
+    }
+    assert_eq!(fuzzed, targets, "docs/security.md has a row for each fuzz target");
 }
 
 /// The outside crates the crate itself may use, as they are named in code.
