@@ -89,6 +89,8 @@ metrics_list! {
     Histogram DELIVERY_LATENCY = "fanlight_delivery_latency_seconds" [] "From taking an event in to handing it to a subscriber's connection, live events only, one sample a write";
     Gauge CONNECTIONS = "fanlight_connections" [] "Client connections open";
     Gauge CONNECTIONS_MAX = "fanlight_connections_max" [] "Client connections allowed";
+    Gauge MEMORY_ACCOUNTED = "fanlight_memory_accounted_bytes" [] "Memory of the ring, the newest values and all connections, as limits.memory_max counts it";
+    Gauge MEMORY_MAX = "fanlight_memory_max_bytes" [] "Memory that these may take";
     Counter CONNECTIONS_ACCEPTED = "fanlight_connections_accepted_total" [] "Client connections accepted";
     Counter REQUESTS = "fanlight_requests_total" ["status"] "Requests answered, by class of status";
     Counter LIMITS_REACHED = "fanlight_limits_reached_total" ["limit"] "Times a limit turned something away";
@@ -157,10 +159,12 @@ pub enum Limit {
     Headers,
     /// A body where none is read.
     Body,
+    /// `limits.memory_max`.
+    Memory,
 }
 
 impl Limit {
-    const ALL: [Limit; 8] = [
+    const ALL: [Limit; 9] = [
         Limit::Connections,
         Limit::ConnectionsPerIp,
         Limit::Accept,
@@ -169,6 +173,7 @@ impl Limit {
         Limit::AcceptRatePerIp,
         Limit::Headers,
         Limit::Body,
+        Limit::Memory,
     ];
 
     fn as_str(self) -> &'static str {
@@ -181,6 +186,7 @@ impl Limit {
             Limit::AcceptRatePerIp => "accept-rate-per-ip",
             Limit::Headers => "headers",
             Limit::Body => "body",
+            Limit::Memory => "memory",
         }
     }
 }
@@ -302,6 +308,8 @@ pub struct Telemetry {
     /// Client connections open.
     pub connections: Gauge,
     connections_max: Gauge,
+    memory_accounted: Gauge,
+    memory_max: Gauge,
     /// Client connections accepted.
     pub connections_accepted: Counter,
     requests: [Counter; 5],
@@ -382,6 +390,10 @@ pub struct Readings {
     pub upstream_opens_max: u64,
     /// Client connections allowed.
     pub connections_max: usize,
+    /// Memory of the ring, the newest values and all connections.
+    pub memory_accounted: usize,
+    /// Memory that these may take.
+    pub memory_max: usize,
 }
 
 // === impl Telemetry ===
@@ -486,6 +498,8 @@ impl Telemetry {
             delivery_latency: recorder.register_histogram(&key(DELIVERY_LATENCY, &[]), &METADATA),
             connections: gauge(CONNECTIONS, &[]),
             connections_max: gauge(CONNECTIONS_MAX, &[]),
+            memory_accounted: gauge(MEMORY_ACCOUNTED, &[]),
+            memory_max: gauge(MEMORY_MAX, &[]),
             connections_accepted: counter(CONNECTIONS_ACCEPTED, &[]),
             requests: ["1xx", "2xx", "3xx", "4xx", "5xx"]
                 .map(|class| counter(REQUESTS, &[("status", class)])),
@@ -613,6 +627,8 @@ impl Telemetry {
         self.upstream_opens_in_window.set(readings.upstream_opens_in_window as f64);
         self.upstream_opens_max.set(readings.upstream_opens_max as f64);
         self.connections_max.set(readings.connections_max as f64);
+        self.memory_accounted.set(readings.memory_accounted as f64);
+        self.memory_max.set(readings.memory_max as f64);
         metrics::with_local_recorder(&self.recorder, || self.process.collect());
         self.handle.render()
     }

@@ -13,8 +13,9 @@ use crate::{
     hub,
     model::ring,
     server::{
-        AcceptConfig, AccessConfig, Config, Hosts, LimitsConfig, Origins, PaceConfig,
+        AcceptConfig, AccessConfig, Config, Hosts, LimitsConfig, MemoryConfig, Origins, PaceConfig,
         PublishConfig, TokenKeysSource, TokensConfig, WebConfig, connections_max_auto, keys_file,
+        memory_max_auto,
     },
     transport::{self, poll},
     upstream::{
@@ -86,6 +87,13 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
         limits: LimitsConfig {
             connections_max,
             connections_per_ip_max: (per_ip > 0).then_some(per_ip),
+        },
+        memory: MemoryConfig {
+            bytes_max: loaded.size_opt("limits.memory_max").unwrap_or_else(memory_max_auto),
+            // Linux takes twice what it is asked for.
+            kernel_bytes: 2 * loaded.size::<usize>("limits.send_buffer"),
+            unsent_bytes: 2 * loaded.size::<usize>("stream.batch_bytes_max"),
+            head_bytes: loaded.size("limits.header_bytes_max"),
         },
         stream: transport::Config {
             keepalive: loaded.duration("stream.keepalive"),

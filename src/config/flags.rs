@@ -85,7 +85,7 @@ fn value_name(kind: &Kind) -> &'static str {
     match kind {
         Kind::Address => "ADDRESS",
         Kind::Duration { .. } => "DURATION",
-        Kind::Size { .. } => "SIZE",
+        Kind::Size { .. } | Kind::SizeOrAuto { .. } => "SIZE",
         Kind::Count { .. } | Kind::CountOrAuto { .. } => "COUNT",
         Kind::Number { .. } => "NUMBER",
         Kind::Text { .. } => "TEXT",

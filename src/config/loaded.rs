@@ -99,9 +99,14 @@ impl Loaded {
 
     /// A setting of kind size, in bytes. Panics where the table's bounds do not fit into `N`.
     pub fn size<N: TryFrom<u64>>(&self, name: &str) -> N {
+        self.size_opt(name).unwrap_or_else(|| unset(name))
+    }
+
+    /// A setting of kind size, in bytes; `None` where it is `auto`.
+    pub fn size_opt<N: TryFrom<u64>>(&self, name: &str) -> Option<N> {
         match self.value(name, &["size"]) {
-            Some(Value::Size(bytes)) => narrowed(name, *bytes),
-            _ => unset(name),
+            Some(Value::Size(bytes)) => Some(narrowed(name, *bytes)),
+            _ => None,
         }
     }
 

@@ -67,6 +67,7 @@ fn check_shape(kind: &Kind, shape: Shape, text: &str) -> Result<(), Fault> {
                 | Kind::Text { .. }
                 | Kind::Duration { .. }
                 | Kind::Size { .. }
+                | Kind::SizeOrAuto { .. }
         ),
         Shape::Float => matches!(kind, Kind::Number { .. }),
         Shape::Boolean => matches!(kind, Kind::Switch),
@@ -89,7 +90,7 @@ fn check_shape(kind: &Kind, shape: Shape, text: &str) -> Result<(), Fault> {
     let what = format!("is {noun}");
     match kind {
         Kind::Secret { .. } => Err(Fault::with_remedy(what, "put it in quotes")),
-        Kind::Duration { .. } | Kind::Size { .. } => {
+        Kind::Duration { .. } | Kind::Size { .. } | Kind::SizeOrAuto { .. } => {
             Err(Fault::with_remedy(what, "write whole numbers with their units, in quotes"))
         }
         Kind::Text { .. } | Kind::Path => {
@@ -108,7 +109,8 @@ fn parse_text(kind: &Kind, text: &str) -> Result<Value, Fault> {
             within(&duration, min, max, |bound| duration_text(*bound))?;
             Ok(Value::Duration(duration))
         }
-        Kind::Size { min, max } => {
+        Kind::SizeOrAuto { .. } if text == "auto" => Ok(Value::Auto),
+        Kind::Size { min, max } | Kind::SizeOrAuto { min, max } => {
             let size = parse_size(text)
                 .map_err(|error| unit_fault(&error, || size_example(text, *min, *max)))?;
             // On a machine of 32 bits the table's bound is more than can be addressed.

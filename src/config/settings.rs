@@ -63,6 +63,13 @@ pub enum Kind {
         /// Most bytes allowed.
         max: u64,
     },
+    /// A number of bytes with its unit, or `auto`: worked out at the start.
+    SizeOrAuto {
+        /// Least bytes allowed.
+        min: u64,
+        /// Most bytes allowed.
+        max: u64,
+    },
     /// A whole number.
     Count {
         /// Least allowed.
@@ -178,7 +185,7 @@ impl Kind {
         match self {
             Kind::Address => "address",
             Kind::Duration { .. } => "duration",
-            Kind::Size { .. } => "size",
+            Kind::Size { .. } | Kind::SizeOrAuto { .. } => "size",
             Kind::Count { .. } | Kind::CountOrAuto { .. } => "count",
             Kind::Number { .. } => "number",
             Kind::Text { .. } => "text",
@@ -200,6 +207,9 @@ impl Kind {
                 format!("{} to {}", duration_text(*min), duration_text(*max))
             }
             Kind::Size { min, max } => format!("{} to {}", size_text(*min), size_text(*max)),
+            Kind::SizeOrAuto { min, max } => {
+                format!("auto, or {} to {}", size_text(*min), size_text(*max))
+            }
             Kind::Count { min, max } => format!("{min} to {max}"),
             Kind::CountOrAuto { min, max } => format!("auto, or {min} to {max}"),
             Kind::Number { min, max } => format!("{min} to {max}"),
@@ -220,7 +230,9 @@ impl Kind {
         match self {
             Kind::Address => format!("{bounds}, such as 127.0.0.1:8080 or [::1]:8080"),
             Kind::Duration { .. } => format!("{bounds}, in d, h, m, s or ms, such as 1m30s"),
-            Kind::Size { .. } => format!("{bounds}, in B, KiB, MiB, GiB, KB, MB or GB"),
+            Kind::Size { .. } | Kind::SizeOrAuto { .. } => {
+                format!("{bounds}, in B, KiB, MiB, GiB, KB, MB or GB")
+            }
             Kind::Count { .. } => format!("a whole number from {bounds}"),
             Kind::CountOrAuto { min, max } => {
                 format!("auto, or a whole number from {min} to {max}")

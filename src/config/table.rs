@@ -365,6 +365,13 @@ pub(super) fn rows() -> Vec<Setting> {
         ),
         row(
             "limits",
+            "memory_max",
+            Kind::SizeOrAuto { min: 32 * MIB, max: 1024 * GIB },
+            Text("auto"),
+            "Most memory of all connections, the ring and the newest values; auto is half of what there is",
+        ),
+        row(
+            "limits",
             "write_stall",
             duration(secs(1), secs(600)),
             Text("20s"),

@@ -592,6 +592,7 @@ fn every_setting_has_a_reader() {
             (Kind::Address, DefaultValue::Unset) => assert_eq!(loaded.address_opt(name), None),
             (Kind::Address, _) => drop(loaded.address(name)),
             (Kind::Duration { .. }, _) => drop(loaded.duration(name)),
+            (Kind::SizeOrAuto { .. }, _) => assert_eq!(loaded.size_opt::<u64>(name), None),
             (Kind::Size { .. }, _) => drop(loaded.size::<usize>(name)),
             (Kind::Count { .. }, DefaultValue::Text(_)) => drop(loaded.count::<usize>(name)),
             (Kind::Count { .. } | Kind::CountOrAuto { .. }, _) => {

@@ -53,6 +53,8 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         upstream_opens_in_window: upstream.opens_in_window,
         upstream_opens_max: app.opens_max,
         connections_max: app.connections.config().connections_max,
+        memory_accounted: app.memory_verdict().bytes,
+        memory_max: app.memory.bytes_max,
     };
     let headers = [
         (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"),
@@ -195,6 +197,8 @@ pub(super) async fn status(State(app): State<App>) -> Response {
             "connections": app.connections.open(),
             "connections_max": limits.connections_max,
             "connections_per_ip_max": limits.connections_per_ip_max,
+            "memory_bytes": app.memory_verdict().bytes,
+            "memory_bytes_max": app.memory.bytes_max,
         },
     }))
 }

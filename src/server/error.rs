@@ -73,9 +73,11 @@ pub(super) enum Error {
     },
     /// The broker has as many connections as it may.
     #[error(
-        "the broker has as many connections as it may (limits.connections_max); try again in {retry_secs} s"
+        "the broker has as many connections as it may ({setting}); try again in {retry_secs} s"
     )]
     Full {
+        /// What is reached.
+        setting: &'static str,
         /// When to try again.
         retry_secs: u64,
     },
@@ -412,7 +414,7 @@ impl Error {
             Error::HeadersTooMany { headers_max: 64 },
             Error::Internal,
             Error::Publish(PublishError::Unreachable("dns error".to_owned())),
-            Error::Full { retry_secs: 16 },
+            Error::Full { setting: "limits.connections_max", retry_secs: 16 },
             Error::PublishBusy { retry_secs: 1 },
             Error::Closing { retry_secs: 8 },
             Error::Publish(PublishError::Timeout(Duration::from_secs(15))),
@@ -437,7 +439,7 @@ impl Error {
     /// When to try again, for errors that pass with time.
     pub(super) fn retry_secs(&self) -> Option<u64> {
         match self {
-            Error::Full { retry_secs }
+            Error::Full { retry_secs, .. }
             | Error::TooMany { retry_secs }
             | Error::Closing { retry_secs }
             | Error::PublishTooOften { retry_secs }

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -36,6 +36,7 @@ fn reserve(connections_max: usize) -> usize {
 pub(super) struct Connections {
     config: Config,
     open: AtomicUsize,
+    is_memory_short: AtomicBool,
     per_address: DashMap<IpAddr, usize>,
     telemetry: Arc<Telemetry>,
 }
@@ -49,6 +50,8 @@ pub(super) enum Admission {
     Full,
     /// Be told that its address has too many.
     TooMany,
+    /// Be told that there is no memory for it.
+    MemoryShort,
 }
 
 /// A place taken; dropping it gives it back.
@@ -61,7 +64,13 @@ pub(super) struct Permit {
 impl Connections {
     /// No connection yet.
     pub(super) fn new(config: Config, telemetry: Arc<Telemetry>) -> Connections {
-        Connections { config, open: AtomicUsize::new(0), per_address: DashMap::new(), telemetry }
+        Connections {
+            config,
+            open: AtomicUsize::new(0),
+            is_memory_short: AtomicBool::new(false),
+            per_address: DashMap::new(),
+            telemetry,
+        }
     }
 
     /// A place for a connection of `address`; none if even the reserve is used up.
@@ -92,7 +101,16 @@ impl Connections {
             self.telemetry.limit_reached(Limit::ConnectionsPerIp);
             return Some((Admission::TooMany, permit));
         }
+        if self.is_memory_short.load(Ordering::Relaxed) {
+            self.telemetry.limit_reached(Limit::Memory);
+            return Some((Admission::MemoryShort, permit));
+        }
         Some((Admission::Admitted, permit))
+    }
+
+    /// Whether there is memory for new connections.
+    pub(super) fn memory_is_short(&self, is_short: bool) {
+        self.is_memory_short.store(is_short, Ordering::Relaxed);
     }
 
     /// Connections open now.

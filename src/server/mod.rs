@@ -11,6 +11,7 @@ mod hosts;
 mod key_set;
 pub mod keys_file;
 mod limits;
+mod memory;
 mod origin;
 mod pace;
 mod particle;
@@ -40,6 +41,7 @@ pub use assets::Config as WebConfig;
 pub use gate::{Config as AccessConfig, Need, TokenKeysSource, TokensConfig};
 pub use hosts::Hosts;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
+pub use memory::{Config as MemoryConfig, memory_max_auto};
 pub use origin::Origins;
 pub use pace::Config as PaceConfig;
 pub use publish::Config as PublishConfig;
@@ -68,6 +70,8 @@ pub struct Config {
     pub accept: AcceptConfig,
     /// How many connections.
     pub limits: LimitsConfig,
+    /// How much memory.
+    pub memory: MemoryConfig,
     /// Who may come in.
     pub access: AccessConfig,
     /// Times and bounds of streams.
@@ -151,6 +155,7 @@ struct Parts {
     hosts: Hosts,
     origins: Origins,
     headers_max: usize,
+    memory: MemoryConfig,
     hub: Hub,
     telemetry: Arc<Telemetry>,
     clock: Clock,
@@ -184,7 +189,7 @@ pub struct Broker {
 /// Connections to the port of `server.admin_listen`, beside those that [`limits`] keeps for answers.
 const ADMIN_CONNECTIONS_MAX: usize = 16;
 
-/// How often recorded samples are folded into their buckets.
+/// How often recorded samples are folded into their buckets, and the memory is looked at.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time between goodbyes, on average: a broker with a few streams ends at once, one
@@ -238,6 +243,7 @@ impl Broker {
             hosts: config.hosts,
             origins: config.origins,
             headers_max: config.accept.headers_max,
+            memory: config.memory,
             hub,
             telemetry: telemetry.clone(),
             clock: clock.clone(),
@@ -260,7 +266,7 @@ impl Broker {
         }));
         let upstream = Upstream::new(config.upstream, publisher, clock, upstream).await?;
         shutdown.spawn(upstream.run(shutdown.finish_token()));
-        shutdown.spawn(upkeep(telemetry, shutdown.clone()));
+        shutdown.spawn(upkeep(app.clone(), shutdown.clone()));
         if let Some(path) = config.access.keys_file {
             shutdown.spawn(gate::watch(app.clone(), gate::Kind::Api, path, shutdown.clone()));
         }
@@ -343,17 +349,46 @@ fn listening(
     bound.map_err(|error| StartError::Listen { setting, address, error })
 }
 
-async fn upkeep(telemetry: Arc<Telemetry>, shutdown: Shutdown) {
+async fn upkeep(app: App, shutdown: Shutdown) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tokio::select! {
-            _ = interval.tick() => telemetry.upkeep(),
+            _ = interval.tick() => {
+                app.telemetry.upkeep();
+                app.mind_memory();
+            }
             () = shutdown.finishing() => return,
         }
     }
 }
 
 impl App {
+    /// Turns new connections away and ends those that take nothing, where the memory is short.
+    fn mind_memory(&self) {
+        let verdict = self.memory_verdict();
+        self.connections.memory_is_short(verdict.is_full);
+        if let (1.., Some(shards)) = (verdict.surplus, &self.shards) {
+            tracing::warn!(
+                bytes = verdict.bytes,
+                ending = verdict.surplus,
+                "the memory is short (limits.memory_max): subscribers that take nothing are ended"
+            );
+            shards.relieve(verdict.surplus);
+        }
+    }
+
+    /// What the memory is taken by.
+    fn memory_verdict(&self) -> memory::Verdict {
+        let status = self.hub.status();
+        let streams = self.shards.as_ref().map_or(0, |shards| shards.connections());
+        self.memory.judge(memory::Load {
+            shared_bytes: status.ring_bytes + status.latest_bytes,
+            streams,
+            blocked: self.shards.as_ref().map_or(0, |shards| shards.blocked()),
+            in_http: self.connections.open().saturating_sub(streams),
+        })
+    }
+
     fn account(&self, connection: &Connection, transport: Transport, format: Format) -> Account {
         Account::open(self.ledger.clone(), connection.peer.clone(), transport, format)
     }

@@ -231,12 +231,14 @@ fn router(app: App, port: Port) -> Router {
 /// Why there is no room for the client of a connection; none if there is.
 pub(super) fn turned_away(app: &App, connection: &Connection) -> Option<Error> {
     let (full_ms, closing_ms) = (fastrand::u64(FULL_RETRY_MS), fastrand::u64(CLOSING_RETRY_MS));
+    let full = |setting| Error::Full { setting, retry_secs: full_ms.div_ceil(1000) };
     match connection.admission {
         _ if app.hub.closing().is_some() => {
             Some(Error::Closing { retry_secs: closing_ms.div_ceil(1000) })
         }
         Admission::Admitted => None,
-        Admission::Full => Some(Error::Full { retry_secs: full_ms.div_ceil(1000) }),
+        Admission::Full => Some(full("limits.connections_max")),
+        Admission::MemoryShort => Some(full("limits.memory_max")),
         Admission::TooMany => Some(Error::TooMany { retry_secs: full_ms.div_ceil(1000) }),
     }
 }

@@ -237,6 +237,8 @@ async fn status_has_every_field() {
         "limits.connections",
         "limits.connections_max",
         "limits.connections_per_ip_max",
+        "limits.memory_bytes",
+        "limits.memory_bytes_max",
         "now",
         "publish.enabled",
         "publish.functions",

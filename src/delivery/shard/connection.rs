@@ -172,11 +172,16 @@ impl<P> Connection<P> {
         self.talk.is_none() && self.discarded_bytes > DISCARDED_BYTES_MAX
     }
 
-    /// The client has taken nothing for too long.
-    pub(super) fn give_up(&mut self) {
+    /// While the socket is full, when the client is given up for it.
+    pub(super) fn blocked_until(&self) -> Option<Instant> {
+        self.stalled_at.filter(|_| self.is_blocked())
+    }
+
+    /// The client has taken nothing for too long, or the memory is short for one that does not.
+    pub(super) fn give_up(&mut self, limit: Limit) {
         let ledger = self.session.account().ledger();
         if !self.session.account().peer().is_stalled.swap(true, Ordering::Relaxed) {
-            ledger.telemetry.limit_reached(Limit::WriteStall);
+            ledger.telemetry.limit_reached(limit);
         }
     }
 

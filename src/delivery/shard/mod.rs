@@ -83,6 +83,10 @@ struct Inbox<P> {
     arrivals: Mutex<Vec<Arrival<P>>>,
     /// Connections of the shard, those in the inbox included.
     connections: AtomicUsize,
+    /// Those whose socket is full.
+    blocked: AtomicUsize,
+    /// As many of those are to be ended.
+    surplus: AtomicUsize,
     is_stopped: AtomicBool,
 }
 
@@ -102,6 +106,8 @@ impl<P: Send + 'static> Shards<P> {
             let inbox = Arc::new(Inbox {
                 arrivals: Mutex::default(),
                 connections: AtomicUsize::new(0),
+                blocked: AtomicUsize::new(0),
+                surplus: AtomicUsize::new(0),
                 is_stopped: AtomicBool::new(false),
             });
             let ringing = waker.clone();
@@ -122,6 +128,7 @@ impl<P: Send + 'static> Shards<P> {
                         // and are told what they missed; the broker goes on.
                         let waiting = mailbox.arrivals().len();
                         mailbox.connections.store(waiting, Ordering::Relaxed);
+                        mailbox.blocked.store(0, Ordering::Relaxed);
                     }
                 })?;
             shards.push(Shard { inbox, waker, thread: Some(thread) });
@@ -149,6 +156,34 @@ impl<P: Send + 'static> Shards<P> {
             tokio::task::yield_now().await;
             shard.wake();
         }
+    }
+
+    /// Connections of all shards.
+    pub fn connections(&self) -> usize {
+        self.sum(|inbox| &inbox.connections)
+    }
+
+    /// Those of them whose socket is full.
+    pub fn blocked(&self) -> usize {
+        self.sum(|inbox| &inbox.blocked)
+    }
+
+    /// Ends so many of those whose socket is full, or a few more: of each shard those that have taken
+    /// nothing for longest.
+    pub fn relieve(&self, surplus: usize) {
+        let all = self.blocked().max(1);
+        for shard in &self.shards {
+            let blocked = shard.inbox.blocked.load(Ordering::Relaxed);
+            let share = surplus.saturating_mul(blocked).div_ceil(all);
+            if share > 0 {
+                shard.inbox.surplus.store(share, Ordering::Relaxed);
+                shard.wake();
+            }
+        }
+    }
+
+    fn sum(&self, count: impl Fn(&Inbox<P>) -> &AtomicUsize) -> usize {
+        self.shards.iter().map(|shard| count(&shard.inbox).load(Ordering::Relaxed)).sum()
     }
 
     /// Cuts every connection. Later arrivals are dropped.

@@ -15,6 +15,7 @@ use slab::Slab;
 
 use crate::{
     hub::{Doorbell, GroupId, News},
+    telemetry::Limit,
     transport::{Ledger, Turn},
 };
 
@@ -102,6 +103,7 @@ impl<'a, P> Run<'a, P> {
                 self.ready(event);
             }
             self.tick();
+            self.relieve();
             self.catch_up();
             self.turn.finish();
             self.wrapper.clear();
@@ -214,11 +216,34 @@ impl<'a, P> Run<'a, P> {
         for key in due {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             if connection.is_blocked() {
-                connection.give_up();
+                connection.give_up(Limit::WriteStall);
                 self.remove(key);
             } else {
                 self.serve(key);
             }
+        }
+    }
+
+    /// Ends as many as are asked for of those whose socket is full: the memory is short, and what
+    /// they hold is of use to nobody. Those first that have taken nothing for longest.
+    fn relieve(&mut self) {
+        // Looked at before it is taken: in most rounds it is nothing.
+        if self.inbox.surplus.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let surplus = self.inbox.surplus.swap(0, Ordering::Relaxed);
+        let mut blocked: Vec<(Instant, u32)> = self
+            .connections
+            .iter()
+            .filter_map(|(key, connection)| {
+                Some((connection.blocked_until()?, u32::try_from(key).ok()?))
+            })
+            .collect();
+        blocked.sort_unstable();
+        for (_, key) in blocked.into_iter().take(surplus) {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            connection.give_up(Limit::Memory);
+            self.remove(key);
         }
     }
 
@@ -246,7 +271,13 @@ impl<'a, P> Run<'a, P> {
         let Run { connections, turn, wrapper, config, now, .. } = self;
         let Some(connection) = connections.get_mut(key as usize) else { return };
         let mut tools = Tools { turn, wrapper, config, now: *now };
+        let was_blocked = connection.is_blocked();
         let served = work(connection, &mut tools);
+        match (was_blocked, connection.is_blocked()) {
+            (false, true) => self.inbox.blocked.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.inbox.blocked.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
         if connection.filed.group != connection.session().subscription().group() {
             self.rejoin(key);
         }
@@ -324,6 +355,9 @@ impl<'a, P> Run<'a, P> {
         let mut connection = self.connections.remove(key as usize);
         // Closing would do it as well; said so that the order is no matter.
         let _ = self.poll.registry().deregister(connection.socket_mut());
+        if connection.is_blocked() {
+            self.inbox.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
         drop(connection);
         self.inbox.connections.fetch_sub(1, Ordering::Relaxed);
     }

@@ -534,10 +534,12 @@ fn status() -> Value {
                 "keys": count("API keys that are good."),
                 "token_keys": count("Keys that JSON Web Tokens are checked with."),
             })),
-            "limits": object("Connections.", json!({
+            "limits": object("Connections, and their memory.", json!({
                 "connections": count("Open now."),
                 "connections_max": count("As many there may be."),
                 "connections_per_ip_max": or_null(count("From one address; null for no limit.")),
+                "memory_bytes": count("Of the ring, the newest values and all connections, as the limit counts it."),
+                "memory_bytes_max": count("As much it may be."),
             })),
         }),
     )

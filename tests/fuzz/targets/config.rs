@@ -67,6 +67,10 @@ fn is_within_bounds(loaded: &Loaded) {
             Kind::Size { min, max } => {
                 assert!((min..=max).contains(&loaded.size::<u64>(name)), "{name}");
             }
+            Kind::SizeOrAuto { min, max } => {
+                let bytes = loaded.size_opt::<u64>(name);
+                assert!(bytes.is_none_or(|bytes| (min..=max).contains(&bytes)), "{name}");
+            }
             Kind::Count { min, max } | Kind::CountOrAuto { min, max } => {
                 let count = loaded.count_opt::<u64>(name);
                 assert!(count.is_none_or(|count| (min..=max).contains(&count)), "{name}");

@@ -54,6 +54,8 @@ fn world() -> World {
         inbox: Inbox {
             arrivals: Mutex::default(),
             connections: AtomicUsize::new(0),
+            blocked: AtomicUsize::new(0),
+            surplus: AtomicUsize::new(0),
             is_stopped: AtomicBool::new(false),
         },
         config: Config { count: 1, write_stall: secs(20), websocket },
