@@ -89,8 +89,12 @@ impl Door {
     ) -> Response {
         let mut response = match self.ask(&request) {
             Ok(page) => {
-                let early =
-                    page.preflight(&request).or_else(|| self.turn_away(&request, &connection));
+                let early = match self.measure(&request) {
+                    Ok(()) => {
+                        page.preflight(&request).or_else(|| self.turn_away(&request, &connection))
+                    }
+                    Err(error) => Some(error.into_response()),
+                };
                 let mut response = match early {
                     Some(response) => response,
                     None => {
@@ -119,7 +123,12 @@ impl Door {
     fn ask(&self, request: &HttpRequest) -> Result<Page, Error> {
         let App(parts) = &self.app;
         parts.hosts.admit(request.uri(), request.headers())?;
-        let page = parts.origins.admit(request)?;
+        parts.origins.admit(request)
+    }
+
+    /// Refuses what has more to it than a request may have.
+    fn measure(&self, request: &HttpRequest) -> Result<(), Error> {
+        let App(parts) = &self.app;
         if request.headers().len() > parts.headers_max {
             parts.telemetry.limit_reached(Limit::Headers);
             return Err(Error::HeadersTooMany { headers_max: parts.headers_max });
@@ -130,7 +139,7 @@ impl Door {
             parts.telemetry.limit_reached(Limit::Body);
             return Err(Error::BodyUnwanted);
         }
-        Ok(page)
+        Ok(())
     }
 
     /// Turns away what there is no room for, in the words that suit the client.

@@ -156,6 +156,10 @@ async fn a_listed_page_reads_opens_websockets_and_publishes() {
     let broker = broker(&cloud, &flags).await;
     let page = [("Origin", APP)];
     let mut stream = Stream::open(broker.addr(), "/events", &page).await;
+    // What is refused for what it is can be read too.
+    let wrong = format!("Host: localhost\r\nOrigin: {APP}\r\nContent-Length: 1\r\n");
+    let (status, head, _) = asked(broker.addr(), "GET", "/last", &wrong).await;
+    assert!(status == 413 && head.contains("access-control-allow-origin"), "{head}");
     let handshake = format!(
         "GET /ws HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
