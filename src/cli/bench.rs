@@ -20,18 +20,21 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 
-use crate::load::{self, Crowd, Ended, Missing, Tally};
+use crate::{
+    config::Environment,
+    load::{self, Crowd, Ended, Missing, Tally},
+};
 
 use self::{plan::Bench, progress::Progress, publish::Publisher, report::Report};
-use super::{Failure, serve::Signals};
+use super::{Failure, credential, serve::Signals};
 
 pub(super) use plan::command;
 
 /// For the last events to arrive after the publishing has ended.
 const SETTLE: Duration = Duration::from_secs(10);
 
-pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let bench = Bench::of(matches)?;
+pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failure> {
+    let bench = Bench::of(matches, credential::bearer(matches, environment)?.as_ref())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;

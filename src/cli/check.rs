@@ -30,7 +30,7 @@ use self::{
     through::Through,
 };
 use super::{
-    Failure, settings,
+    Failure, credential, settings,
     settings::reachable,
     tail::{parse_base, parse_header},
 };
@@ -74,6 +74,7 @@ pub(super) fn command() -> Command {
         .action(ArgAction::Append)
         .value_parser(parse_header)
         .help("A further request header for the proxy, 'Name: value'; may be repeated");
+    let token_file = credential::arg().requires("through");
     let json = Arg::new("json")
         .long("json")
         .action(ArgAction::SetTrue)
@@ -96,7 +97,9 @@ pub(super) fn command() -> Command {
              Example: fanlight check --through https://events.example.org --direct http://10.0.0.5:8080 --for 2m\n\n\
              These two end with 0 if nothing has failed (warnings are told), with 1 if anything has.",
         );
-    config::flags(command.args([print, online, through, direct, watch_for, header, json]))
+    config::flags(
+        command.args([print, online, through, direct, watch_for, header, token_file, json]),
+    )
 }
 
 pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failure> {
@@ -116,6 +119,7 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
     if matches.get_flag("print") {
         super::print(&loaded.print())?;
     }
+    settings::access(&loaded, loaded.address("listen"))?;
     let upstream = settings::upstream(&loaded)?;
     let address = match loaded.choice("upstream.source") {
         "demo" => "the simulated cloud".to_owned(),
@@ -197,6 +201,7 @@ fn compare(matches: &ArgMatches, environment: &Environment, proxy: &Url) -> Resu
         direct,
         watch_for: *matches.get_one("for").expect("the definition gives it a default"),
         headers: headers.cloned().collect(),
+        bearer: credential::bearer(matches, environment)?,
     };
     let findings = run_on(through::check(&through))?;
     tell(matches, &findings, "the proxy does not pass streams on as they are")

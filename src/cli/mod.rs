@@ -5,6 +5,7 @@
 
 mod bench;
 mod check;
+mod credential;
 mod demo;
 mod documents;
 mod healthcheck;
@@ -83,10 +84,10 @@ pub fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failur
         Some(("demo", matches)) => demo::run(matches, environment),
         Some(("simulate", matches)) => simulate::run(matches),
         Some(("tail", matches)) => tail::run(matches, environment),
-        Some(("publish", matches)) => publish::run(matches),
+        Some(("publish", matches)) => publish::run(matches, environment),
         Some(("token", matches)) => token::run(matches, environment),
         Some(("check", matches)) => check::run(matches, environment),
-        Some(("bench", matches)) => bench::run(matches),
+        Some(("bench", matches)) => bench::run(matches, environment),
         Some(("healthcheck", matches)) => healthcheck::run(matches, environment),
         Some(("completions", matches)) => documents::print_completions(matches),
         Some(("man", _)) => documents::print_man(),

@@ -10,13 +10,20 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use clap::{Arg, ArgMatches, Command, value_parser};
-use reqwest::{Client, Response, StatusCode, header, redirect};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{self, HeaderValue},
+    redirect,
+};
 use serde_json::Value;
 use url::Url;
 
-use crate::upstream::publish::{DATA_URL_BYTES_MAX, Draft, Sender};
+use crate::{
+    config::Environment,
+    upstream::publish::{DATA_URL_BYTES_MAX, Draft, Sender},
+};
 
-use super::Failure;
+use super::{Failure, credential};
 
 /// For the broker's answer: longer than it waits for the cloud's (`publish.timeout`).
 const TIMEOUT: Duration = Duration::from_secs(75);
@@ -59,10 +66,11 @@ pub(super) fn command() -> Command {
                 .value_name("SECONDS")
                 .value_parser(value_parser!(u32))
                 .help("Passed on; the cloud has no use for it any more"),
+            credential::arg(),
         ])
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(), Failure> {
     let base: &Url = matches.get_one("url").expect("the definition gives it a default");
     // Not left to the parser, whose errors repeat what they refuse.
     if !base.username().is_empty() || base.password().is_some() {
@@ -81,9 +89,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         None => Sender::User,
     };
     let url = address(base, &sender);
+    let bearer = credential::bearer(matches, environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| anyhow!("cannot start the runtime: {error}"))?;
-    let published = runtime.block_on(publish(&url, &draft));
+    let published = runtime.block_on(publish(&url, &draft, bearer));
     // A name look-up cannot be cancelled, and is not waited for.
     runtime.shutdown_background();
     published?;
@@ -113,7 +122,7 @@ fn address(base: &Url, sender: &Sender) -> Url {
     url
 }
 
-async fn publish(url: &Url, draft: &Draft) -> Result<(), Failure> {
+async fn publish(url: &Url, draft: &Draft, bearer: Option<HeaderValue>) -> Result<(), Failure> {
     let failed = |error: reqwest::Error| match error.is_timeout() {
         true => anyhow!(
             "{url} gave no answer within {} s; nobody knows whether it is published",
@@ -130,10 +139,13 @@ async fn publish(url: &Url, draft: &Draft) -> Result<(), Failure> {
         client = client.tls_certs_only([]);
     }
     let client = client.build().map_err(failed)?;
-    let request = client
+    let mut request = client
         .post(url.clone())
         .header(header::CONTENT_TYPE, "application/json")
         .body(draft.to_json());
+    if let Some(bearer) = bearer {
+        request = request.header(header::AUTHORIZATION, bearer);
+    }
     let mut response = request.send().await.map_err(failed)?;
     let status = response.status();
     let answer: Value =
@@ -149,6 +161,7 @@ async fn publish(url: &Url, draft: &Draft) -> Result<(), Failure> {
     let text = format!("not published: {url} {said}");
     match status {
         StatusCode::BAD_REQUEST => Err(Failure::Usage(text)),
+        StatusCode::UNAUTHORIZED => Err(Failure::Failed(anyhow!("{text}; {}", credential::ADVICE))),
         _ => Err(Failure::Failed(anyhow!(text))),
     }
 }

@@ -148,7 +148,10 @@ pub(super) fn keys_path(loaded: &Loaded) -> Option<PathBuf> {
 }
 
 /// Who may come in.
-fn access(loaded: &Loaded, listen: SocketAddr) -> Result<AccessConfig, Failure> {
+///
+/// # Errors
+/// If keys cannot be read, or the port would be open to others while nobody is asked.
+pub(super) fn access(loaded: &Loaded, listen: SocketAddr) -> Result<AccessConfig, Failure> {
     let mode = loaded.choice("access.mode");
     let is_private = listen.ip().is_loopback();
     if mode == "off" {

@@ -22,7 +22,7 @@ use clap::{
     Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, parser::ValueSource,
     value_parser,
 };
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{self, HeaderName, HeaderValue};
 use url::Url;
 
 use crate::{
@@ -39,7 +39,7 @@ use self::{
     show::Look,
     state::StateFile,
 };
-use super::{Failure, serve::Signals, settings};
+use super::{Failure, credential, serve::Signals, settings};
 
 pub(super) use broker::{chain, is_loopback, quoted};
 
@@ -107,6 +107,7 @@ pub(super) fn command() -> Command {
             several("header", "LINE", "A further request header, 'Name: value', for a proxy in front of the \
                  broker; may be repeated")
                 .value_parser(parse_header),
+            credential::arg().conflicts_with("cloud"),
             text("retry-max", "DURATION", "Longest wait between two attempts, also where the broker asks for more")
                 .default_value("30s")
                 .value_parser(|text: &str| parse_bounded(text, RETRY_MAX_BOUNDS)),
@@ -148,7 +149,7 @@ pub(super) fn run(matches: &ArgMatches, environment: &Environment) -> Result<(),
     };
     let source = match is_cloud {
         true => Source::Cloud(Box::new(cloud(matches, environment, url)?), filter),
-        false => Source::Broker(plan(matches, url)?),
+        false => Source::Broker(plan(matches, environment, url)?),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
@@ -201,7 +202,11 @@ async fn follow(
     }
 }
 
-fn plan(matches: &ArgMatches, url: Option<&Url>) -> Result<Follow, Failure> {
+fn plan(
+    matches: &ArgMatches,
+    environment: &Environment,
+    url: Option<&Url>,
+) -> Result<Follow, Failure> {
     let given = matches
         .ids()
         .map(clap::Id::as_str)
@@ -218,6 +223,10 @@ fn plan(matches: &ArgMatches, url: Option<&Url>) -> Result<Follow, Failure> {
         query.extend(values.map(|value| (name, value.clone())));
     }
     let headers = matches.get_many::<(HeaderName, HeaderValue)>("header").into_iter().flatten();
+    let mut headers: Vec<(HeaderName, HeaderValue)> = headers.cloned().collect();
+    if let Some(bearer) = credential::bearer(matches, environment)? {
+        headers.push((header::AUTHORIZATION, bearer));
+    }
     Ok(Follow {
         base: match url {
             Some(url) => url.clone(),
@@ -225,7 +234,7 @@ fn plan(matches: &ArgMatches, url: Option<&Url>) -> Result<Follow, Failure> {
         },
         query,
         snapshot: matches.get_flag("snapshot"),
-        headers: headers.cloned().collect(),
+        headers,
         retry_max: *matches.get_one("retry-max").expect("the definition gives it a default"),
         stale_after: *matches.get_one("stale-after").expect("the definition gives it a default"),
     })
@@ -237,8 +246,16 @@ fn cloud(
     environment: &Environment,
     url: Option<&Url>,
 ) -> Result<upstream::Config, Failure> {
-    let wrong =
-        ["since", "last-event-id", "snapshot", "state", "header", "retry-max", "stale-after"];
+    let wrong = [
+        "since",
+        "last-event-id",
+        "snapshot",
+        "state",
+        "header",
+        "token-file",
+        "retry-max",
+        "stale-after",
+    ];
     let given =
         wrong.iter().find(|name| matches.value_source(name) == Some(ValueSource::CommandLine));
     if let Some(name) = given {

@@ -20,6 +20,8 @@ const PREFIX: &str = "FANLIGHT_";
 pub(super) const CONFIG: &str = "FANLIGHT_CONFIG";
 /// For the test-suite's own use; never a setting.
 const TEST_PREFIX: &str = "FANLIGHT_TEST_";
+/// What the client commands say to a broker that asks who comes; never a setting.
+const BROKER_TOKEN: &str = "FANLIGHT_TOKEN";
 /// The name other Particle tools use for `upstream.token`.
 const PARTICLE_TOKEN: &str = "PARTICLE_ACCESS_TOKEN";
 /// Says, by being there, that no program is to print in colour (<https://no-color.org>).
@@ -55,6 +57,11 @@ impl Environment {
         self.value(NO_COLOR).is_some()
     }
 
+    /// The key or token for a broker; `None` where it is not set, empty, or not UTF-8.
+    pub fn broker_token(&self) -> Option<&str> {
+        self.text(BROKER_TOKEN)
+    }
+
     /// The token under the name other tools give it.
     pub(super) fn particle_layer(&self, problems: &mut Vec<Problem>) -> Vec<Given> {
         let (Some(value), Some(setting)) =
@@ -76,7 +83,8 @@ impl Environment {
         let mut layer = Vec::new();
         for (name, value) in &self.variables {
             let name = name.to_string_lossy();
-            if !name.starts_with(PREFIX) || name == CONFIG || name.starts_with(TEST_PREFIX) {
+            let is_known = name == CONFIG || name == BROKER_TOKEN || name.starts_with(TEST_PREFIX);
+            if !name.starts_with(PREFIX) || is_known {
                 continue;
             }
             match Settings::table().iter().find(|setting| setting.environment == name) {
@@ -150,7 +158,7 @@ enum Unknown {
 fn unknown(name: &str) -> Unknown {
     let bare = name.strip_prefix(PREFIX).unwrap_or(name);
     let near = suggest::nearest(bare, Settings::table().iter().map(bare_name));
-    // `FANLIGHT_TOKEN`: the section was left out.
+    // `FANLIGHT_TOKEN_FILE`: the section was left out.
     let without_section = || {
         Settings::table()
             .iter()
@@ -199,7 +207,7 @@ mod tests {
         for (name, meant) in [
             ("FANLIGHT_UPSTREAM_TOKNE", "FANLIGHT_UPSTREAM_TOKEN?"),
             ("FANLIGHT_UPSTREAM__TOKEN_FILE", "FANLIGHT_UPSTREAM_TOKEN_FILE?"),
-            ("FANLIGHT_TOKEN", "FANLIGHT_UPSTREAM_TOKEN?"),
+            ("FANLIGHT_TOKEN_FILE", "FANLIGHT_UPSTREAM_TOKEN_FILE?"),
             ("FANLIGHT_LISTEN_", "FANLIGHT_LISTEN?"),
         ] {
             let (problems, warnings) = found(&[(name, "hunter2")]);
@@ -236,6 +244,7 @@ mod tests {
     fn what_is_no_setting_is_left_alone() {
         let found = found(&[
             ("FANLIGHT_CONFIG", "a.toml"),
+            ("FANLIGHT_TOKEN", "fl_x"),
             ("FANLIGHT_TEST_SEED", "7"),
             ("FANLIGHT_EMPTY", ""),
             ("OTHER", "x"),

@@ -136,6 +136,10 @@ fn framing(head: &str, protocol: Protocol) -> Result<Framing, String> {
             Ok(Framing::Chunks(Chunks::BEGIN))
         }
         (Protocol::Sse, "200") => Ok(Framing::Plain),
+        (_, "401") => Err(format!(
+            "{}: it asks who comes; say it with --token-file or FANLIGHT_TOKEN",
+            status_line.chars().take(REASON_CHARS_MAX).collect::<String>()
+        )),
         _ => Err(status_line.chars().take(REASON_CHARS_MAX).collect()),
     }
 }

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
     Answer, Process, Stream, Stub, WebSocket, ask, broker_with, eventually, folder, get, publish,
-    quiet_cloud, subscribers, until,
+    quiet_cloud, subscribers, until, within,
 };
 
 /// A key of a number, as text.
@@ -561,4 +561,56 @@ async fn no_secret_is_said_anywhere() {
         }
     }
     assert!(!said.contains(&good.to_lowercase()), "nor is a key's name");
+}
+
+/// What a command ended with, and all that it said.
+async fn ran(arguments: &[&str], token: Option<&str>) -> (Option<i32>, String) {
+    let mut command = Process::command(arguments);
+    if let Some(token) = token {
+        command.env("FANLIGHT_TOKEN", token);
+    }
+    let output = within("the command ends", command.output()).await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn the_commands_say_who_they_are() {
+    let cloud = quiet_cloud().await;
+    let grants = [json!({ "read": { "prefix": ["a"] }, "publish": { "prefix": ["a"] } })];
+    let broker = guarded(&cloud, &["--publish-enabled=true"], &grants).await;
+    publish(&cloud, &broker, "b1", "1").await;
+    publish(&cloud, &broker, "a1", "1").await;
+    let url = format!("http://{}", broker.addr());
+    let file = folder("access-commands").join("key");
+    std::fs::write(&file, format!("{}\n", secret(1).expose())).unwrap();
+    let file = format!("--token-file={}", file.display());
+    let through = format!("--through={url}");
+    let direct = format!("--direct={url}");
+    let commands: [&[&str]; 4] = [
+        &["tail", &url, "--json", "--since=earliest", "--limit=1", "--no-control"],
+        &["publish", "a2", "--url", &url],
+        &["bench", &url, "--subscribers=2", "--duration=100ms"],
+        &["check", &through, &direct, "--for=1s"],
+    ];
+    for command in commands {
+        let (code, said) = ran(command, None).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("--token-file") && said.contains("FANLIGHT_TOKEN"), "{said}");
+        let (code, said) = ran(command, Some("fl_wrong-canary")).await;
+        assert!(code == Some(1) && !said.contains("wrong-canary"), "{said}");
+        for (more, token) in [(Some(file.as_str()), None), (None, Some(secret(1).expose()))] {
+            let arguments: Vec<&str> = command.iter().copied().chain(more).collect();
+            let (code, said) = ran(&arguments, token).await;
+            assert_eq!(code, Some(0), "{arguments:?}: {said}");
+            assert!(!said.contains(secret(1).expose()), "{said}");
+            if command[0] == "tail" {
+                assert!(said.contains("\"a1\"") && !said.contains("\"b1\""), "{said}");
+            }
+        }
+    }
+    let (code, said) = ran(&["publish", "b2", "--url", &url], Some(secret(1).expose())).await;
+    assert!(code == Some(1) && said.contains("403"), "{said}");
+    let missing = ran(&["tail", &url, "--token-file=/nonexistent"], None).await;
+    assert!(missing.0 == Some(2) && missing.1.contains("--token-file"), "{missing:?}");
 }

@@ -200,7 +200,7 @@ async fn variables_that_are_no_setting() {
     for (name, part) in [
         ("FANLIGHT_UPSTREAM_NONSENSE", "unset it"),
         ("FANLIGHT_LISTN", "did you mean FANLIGHT_LISTEN?"),
-        ("FANLIGHT_TOKEN", "did you mean FANLIGHT_UPSTREAM_TOKEN?"),
+        ("FANLIGHT_TOKEN_FILE", "did you mean FANLIGHT_UPSTREAM_TOKEN_FILE?"),
         ("FANLIGHT_LOG", "FANLIGHT_SECTION_KEY"),
     ] {
         let done = checked(name, "canary").await;

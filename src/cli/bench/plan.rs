@@ -3,10 +3,11 @@
 use std::{net::IpAddr, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
+use reqwest::header::HeaderValue;
 use url::{Url, form_urlencoded};
 
 use crate::{
-    cli::Failure,
+    cli::{Failure, credential},
     config::parse_duration,
     load::{Plan, Protocol, Watch},
 };
@@ -78,6 +79,7 @@ pub(in crate::cli) fn command() -> Command {
             several("source", "ADDRESS", "An address of this machine to connect from; may be repeated: each \
                  has some 28,000 ports")
                 .value_parser(value_parser!(IpAddr)),
+            credential::arg(),
             text("publish", "URL", "Publish through the simulated cloud at this address, which the broker \
                  reads from")
                 .value_parser(parse_http),
@@ -96,7 +98,7 @@ pub(in crate::cli) fn command() -> Command {
 
 impl Bench {
     /// What the flags come to. Looks whether broker and cloud can be reached.
-    pub(super) fn of(matches: &ArgMatches) -> Result<Bench, Failure> {
+    pub(super) fn of(matches: &ArgMatches, bearer: Option<&HeaderValue>) -> Result<Bench, Failure> {
         let url: &Url = required(matches, "url");
         let count = |name| usize::try_from(*required::<u64>(matches, name)).unwrap_or(usize::MAX);
         let sources: Vec<IpAddr> = all(matches, "source");
@@ -112,12 +114,16 @@ impl Bench {
         let publish_at = matches.get_one::<Url>("publish");
         let watch = if publish_at.is_some() { Watch::Stamps } else { Watch::Positions };
         let target = reach(url, sources.first().copied())?;
+        let mut headers: Vec<String> = all(matches, "header");
+        if let Some(bearer) = bearer.and_then(|value| value.to_str().ok()) {
+            headers.push(format!("Authorization: {bearer}"));
+        }
         let plan = Plan {
             sources,
             host: host(url),
             protocol,
             watch,
-            headers: all(matches, "header"),
+            headers,
             connects_per_second: matches.get_one("connect-rate").copied(),
             ..Plan::new(target, &path(url, protocol, matches), subscribers)
         };

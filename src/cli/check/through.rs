@@ -42,6 +42,15 @@ pub(super) struct Through {
     pub(super) watch_for: Duration,
     /// For the proxy alone.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What the broker asks for, on both ways.
+    pub(super) bearer: Option<HeaderValue>,
+}
+
+impl Through {
+    /// What the broker is told on both ways.
+    fn common(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        self.bearer.clone().map(|bearer| (header::AUTHORIZATION, bearer)).into_iter()
+    }
 }
 
 /// The broker as this machine reaches it.
@@ -60,10 +69,10 @@ pub(super) async fn check(through: &Through) -> Result<Vec<Finding>, Failure> {
     let events = |base: &Url, takes_compression| Ask {
         url: below(base, "events"),
         takes_compression,
-        headers: Vec::new(),
+        headers: through.common().collect(),
     };
     let of_proxy = |takes_compression| Ask {
-        headers: through.headers.clone(),
+        headers: through.headers.iter().cloned().chain(through.common()).collect(),
         ..events(&through.proxy, takes_compression)
     };
     let (direct_ask, plain_ask, browser_ask) =
@@ -143,6 +152,9 @@ fn no_broker(direct: &Url, first: &Watched) -> Failure {
         Some(failure) => failure.clone(),
         None if first.bye_at.is_some() => "it says goodbye: it is full, or ends".to_owned(),
         None if first.is_held => "no answer in time".to_owned(),
+        None if first.status == 401 => {
+            format!("it asks who comes: {}", crate::cli::credential::ADVICE)
+        }
         None => format!("it answered {}, but not as Fanlight does", first.status),
     };
     Failure::Failed(anyhow!(
@@ -185,7 +197,7 @@ async fn upgrade(client: &Client, through: &Through, has_origin: bool) -> Upgrad
         .header("sec-websocket-version", "13")
         .header("sec-websocket-protocol", "fanlight.v1")
         .header("sec-websocket-key", WEBSOCKET_KEY);
-    for (name, value) in &through.headers {
+    for (name, value) in through.headers.iter().cloned().chain(through.common()) {
         request = request.header(name, value);
     }
     if has_origin {
@@ -226,6 +238,7 @@ async fn upgrade(client: &Client, through: &Through, has_origin: bool) -> Upgrad
     }
 }
 
+/// As everyone who comes is answered: without what the broker asks for.
 async fn status(client: &Client, through: &Through, path: &str) -> Option<u16> {
     let mut request = client.get(below(&through.proxy, path));
     for (name, value) in &through.headers {

@@ -23,6 +23,7 @@ use crate::{
 };
 
 use super::{
+    super::credential,
     output::{Output, Over},
     reader::{Hello, Line, Reader, Said},
     show::visible,
@@ -343,7 +344,8 @@ impl Follower<'_> {
                 End::Again { trouble, wait_min: Duration::ZERO, reason }
             }
             401 | 403 | 407 => End::Mend(format!(
-                "{reason}; whoever is in front of the broker wants to know who you are: --header"
+                "{reason}; {}, and to a proxy in front of it with --header",
+                credential::ADVICE
             )),
             404 => End::Mend(format!("{reason}; is this the broker's own address, path included?")),
             _ => End::Mend(reason),
