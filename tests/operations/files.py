@@ -112,7 +112,10 @@ def runtime(stage):
     probe = json.loads(said["HEALTHCHECK"].split("CMD", 1)[1])
     check(probe[0] == PROGRAM, "Dockerfile: HEALTHCHECK asks something else")
     commands(probe[1:], "Dockerfile: HEALTHCHECK")
-    settings(env, "Dockerfile")
+    # Others can reach it, so it wants a key, or to be told that it is to be open.
+    answer = broker("check", env={**env, "FANLIGHT_UPSTREAM_SOURCE": "demo"})
+    check(answer.returncode == 2 and "access.mode" in answer.stderr, "Dockerfile: it is open to all")
+    settings({**env, "FANLIGHT_ACCESS_MODE": "off"}, "Dockerfile")
     port = said["EXPOSE"]
     check(env["FANLIGHT_LISTEN"] == f"0.0.0.0:{port}", "Dockerfile: EXPOSE is another port")
     return {"env": env, "port": port}
