@@ -4,7 +4,9 @@
 //! A browser lets any page open a WebSocket to any address and read what comes, and post a form to
 //! any address: the same-origin rule does not reach there (RFC 6455, section 10.2). Where it does,
 //! it keeps a page from reading, and not from holding streams open. So a request of a foreign page
-//! is refused before any route sees it. Programs send no `Origin`.
+//! is refused before any route sees it. Where a page asks for what it cannot read, as for an image or
+//! a frame, browsers send no `Origin`, and say in `Sec-Fetch-Site` that it is another's. Programs send
+//! neither.
 //!
 //! Law: an origin is good if it is the broker's own, or stands in `server.origins` byte for byte.
 //! `null` is never good. What is answered to a listed page names that very page; `*` is answered
@@ -33,6 +35,7 @@ const METHODS_OF_ALL: HeaderValue = HeaderValue::from_static("GET, HEAD");
 /// How long a browser may remember the answer to a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The pages that may use the broker, beside its own.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +69,7 @@ impl Origins {
     pub(super) fn admit(&self, request: &Request<Body>) -> Result<Page, Error> {
         let mut fields = request.headers().get_all(header::ORIGIN).iter();
         let Some(field) = fields.next() else {
-            return match is_cross_site_post(request) {
+            return match is_of_another_site(request) {
                 true => Err(Error::ForeignOrigin { origin: "another site".to_owned() }),
                 false => Ok(Page::Own),
             };
@@ -141,11 +144,13 @@ fn is_own(origin: &str, host: Option<&str>) -> bool {
     matches!((page, host), (Some(page), Some(host)) if page.eq_ignore_ascii_case(host))
 }
 
-/// Browsers say so themselves, where they do not say from which origin.
-fn is_cross_site_post(request: &Request<Body>) -> bool {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let site = request.headers().get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
-    !is_safe && !matches!(site, None | Some(b"same-origin" | b"none"))
+/// Browsers say so themselves, where they do not say from which origin. A link that someone follows
+/// is no page's doing; an image, a script, a frame or a `no-cors` fetch is.
+fn is_of_another_site(request: &Request<Body>) -> bool {
+    let value = |name: &HeaderName| request.headers().get(name).map(HeaderValue::as_bytes);
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_link = is_safe && value(&SEC_FETCH_DEST) == Some(b"document");
+    !is_link && !matches!(value(&SEC_FETCH_SITE), None | Some(b"same-origin" | b"none"))
 }
 
 /// What `particle.cors` opens: all below `/v1`, also with slashes in front, but to publish.
@@ -304,7 +309,14 @@ mod tests {
             [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)]
         {
             assert_eq!(admits("POST", &[("sec-fetch-site", site)]), is_good, "{site}");
-            assert!(admits("GET", &[("sec-fetch-site", site)]), "{site}: a link");
+            for dest in ["image", "script", "iframe", "object", "empty", "prefetch", ""] {
+                let asks = [("sec-fetch-site", site), ("sec-fetch-dest", dest)];
+                assert_eq!(admits("GET", &asks), is_good, "{site}: {dest}");
+                assert_eq!(admits("OPTIONS", &asks), is_good, "{site}: {dest}");
+            }
+            let link = [("sec-fetch-site", site), ("sec-fetch-dest", "document")];
+            assert!(admits("GET", &link) && admits("HEAD", &link), "{site}: a link");
+            assert_eq!(admits("POST", &link), is_good, "{site}: a form");
         }
         assert!(admits("POST", &[("origin", LISTED[0]), ("sec-fetch-site", "cross-site")]));
         let http2 = request("GET", "http://broker/events", &[("origin", "http://broker")]);

@@ -108,6 +108,10 @@ async fn no_route_answers_to_the_page_of_a_stranger() {
             assert_eq!(status, 403, "{method} {path}: {head}");
             assert!(!head.contains("access-control-"), "{head}");
         }
+        // A frame of that page, for which browsers name no origin.
+        let headers = "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: iframe\r\n";
+        let (status, head, _) = asked(broker.addr(), method, &path, headers).await;
+        assert_eq!(status, 403, "{method} {path}: {head}");
     }
     assert_eq!(broker.hub().subscribers(), 0);
     broker.shutdown().await;
