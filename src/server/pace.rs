@@ -13,6 +13,9 @@ use super::limits::counted_as;
 
 /// Addresses whose buckets are not full, at most. Beyond that only the pace of all holds.
 const ADDRESSES_MAX: usize = 10_000;
+/// When there are so many, those that are full are looked for this often and no more: to look through
+/// all for each connection of a flood would be a load of its own.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// An address may come this many times as often at once as in a second: a page with its streams, or
 /// a few of them.
 const BURST_OF_ADDRESS: f64 = 3.0;
@@ -32,6 +35,7 @@ pub(super) struct Pace {
     all: Option<(Rate, Bucket)>,
     each: Option<Rate>,
     addresses: HashMap<IpAddr, Bucket>,
+    swept: Option<Instant>,
 }
 
 /// How fast a bucket fills, and how much it holds.
@@ -61,7 +65,7 @@ impl Pace {
         });
         let each =
             config.of_address_per_second.map(|per_second| rate(per_second, BURST_OF_ADDRESS));
-        Pace { all, each, addresses: HashMap::new() }
+        Pace { all, each, addresses: HashMap::new(), swept: None }
     }
 
     /// Takes the next connection; or says how long the loop has to wait for it.
@@ -76,14 +80,23 @@ impl Pace {
     pub(super) fn admits(&mut self, address: IpAddr, now: Instant) -> bool {
         let Some(rate) = self.each else { return true };
         let address = counted_as(address);
-        if !self.addresses.contains_key(&address) && self.addresses.len() >= ADDRESSES_MAX {
-            self.addresses.retain(|_, bucket| bucket.filled(rate, now).left < rate.burst);
+        if self.addresses.len() >= ADDRESSES_MAX && !self.addresses.contains_key(&address) {
+            self.sweep(rate, now);
             if self.addresses.len() >= ADDRESSES_MAX {
                 return true;
             }
         }
         let full = Bucket { left: rate.burst, at: now };
         self.addresses.entry(address).or_insert(full).take(rate, now).is_ok()
+    }
+
+    /// Forgets those whose buckets are full, unless that has just been done.
+    fn sweep(&mut self, rate: Rate, now: Instant) {
+        let is_due = |swept| now.saturating_duration_since(swept) >= SWEEP_INTERVAL;
+        if self.swept.is_none_or(is_due) {
+            self.addresses.retain(|_, bucket| bucket.filled(rate, now).left < rate.burst);
+            self.swept = Some(now);
+        }
     }
 }
 
@@ -163,6 +176,19 @@ mod tests {
         assert_eq!(pace.addresses.len(), ADDRESSES_MAX);
         assert!(pace.admits(address(30_000), start + Duration::from_secs(10)));
         assert_eq!(pace.addresses.len(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_does_not_make_it_look_through_all_each_time() {
+        let start = at(0);
+        let config = Config { per_second: None, of_address_per_second: Some(10) };
+        let mut pace = Pace::new(config, start);
+        assert!((0..=10_000).all(|number| pace.admits(address(number), start)));
+        // All are full again, and are looked at when it is time.
+        for (ms, remembered) in [(500, ADDRESSES_MAX), (999, ADDRESSES_MAX), (1000, 1)] {
+            assert!(pace.admits(address(20_000), start + Duration::from_millis(ms)));
+            assert_eq!(pace.addresses.len(), remembered, "{ms} ms");
+        }
     }
 
     #[test]
