@@ -16,6 +16,7 @@ mod keys;
 mod position;
 mod publish;
 mod query;
+mod token;
 mod websocket;
 
 /// A target: what it is called, and what it does.
@@ -33,6 +34,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("position", position::position),
     ("publish", publish::publish),
     ("query", query::query),
+    ("token", token::token),
     ("websocket", websocket::websocket),
 ];
 
