@@ -31,6 +31,8 @@ pub mod model;
 
 pub mod access;
 
+pub mod edge;
+
 pub mod clock;
 pub mod telemetry;
 

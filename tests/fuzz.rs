@@ -71,6 +71,13 @@ const PIECES: &[&[u8]] = &[
     b"64MiB",
     b"-1",
     b"1e999",
+    b"PROXY TCP4 ",
+    b"PROXY UNKNOWN",
+    b"192.0.2.1 ",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+    b"for=10.0.0.2",
+    b"for=\"[2001:db8::1]:4711\"",
+    b"10.0.0.3, ",
 ];
 
 macro_rules! targets {
@@ -85,7 +92,10 @@ macro_rules! targets {
     };
 }
 
-targets! { access config decode encode grants host keys position publish query token websocket }
+targets! {
+    access config decode encode forwarded grants host keys position proxy_protocol publish query
+    token websocket
+}
 
 fn run(name: &str) {
     let target = TARGETS.iter().find(|(known, _)| *known == name).unwrap();

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["model"],
         &["aws_lc_rs", "http", "jiff", "serde", "serde_json", "subtle", "thiserror", "url"],
     ),
+    ("edge", &[], &[]),
     ("clock", &["model"], &["tokio"]),
     ("telemetry", &["model"], &["metrics", "metrics_exporter_prometheus", "metrics_process"]),
     ("log", &["model"], &[]),

@@ -10,10 +10,12 @@ mod access;
 mod config;
 mod decode;
 mod encode;
+mod forwarded;
 mod grants;
 mod host;
 mod keys;
 mod position;
+mod proxy_protocol;
 mod publish;
 mod query;
 mod token;
@@ -28,10 +30,12 @@ pub(crate) const TARGETS: &[Target] = &[
     ("config", config::config),
     ("decode", decode::decode),
     ("encode", encode::encode),
+    ("forwarded", forwarded::forwarded),
     ("grants", grants::grants),
     ("host", host::host),
     ("keys", keys::keys),
     ("position", position::position),
+    ("proxy_protocol", proxy_protocol::proxy_protocol),
     ("publish", publish::publish),
     ("query", query::query),
     ("token", token::token),
