@@ -155,6 +155,8 @@ pub enum Limit {
     AcceptRate,
     /// `limits.accepts_per_ip_per_second`.
     AcceptRatePerIp,
+    /// A connection without a good PROXY header, or of none of `server.trusted_proxies`.
+    ProxyHeader,
     /// `limits.headers_max`.
     Headers,
     /// A body where none is read.
@@ -164,13 +166,14 @@ pub enum Limit {
 }
 
 impl Limit {
-    const ALL: [Limit; 9] = [
+    const ALL: [Limit; 10] = [
         Limit::Connections,
         Limit::ConnectionsPerIp,
         Limit::Accept,
         Limit::WriteStall,
         Limit::AcceptRate,
         Limit::AcceptRatePerIp,
+        Limit::ProxyHeader,
         Limit::Headers,
         Limit::Body,
         Limit::Memory,
@@ -184,6 +187,7 @@ impl Limit {
             Limit::WriteStall => "write-stall",
             Limit::AcceptRate => "accept-rate",
             Limit::AcceptRatePerIp => "accept-rate-per-ip",
+            Limit::ProxyHeader => "proxy-header",
             Limit::Headers => "headers",
             Limit::Body => "body",
             Limit::Memory => "memory",

@@ -93,6 +93,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "access",
             "clock",
             "delivery",
+            "edge",
             "hub",
             "log",
             "model",
@@ -124,7 +125,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "url",
         ],
     ),
-    ("config", &[], &["clap", "thiserror", "toml", "tracing_subscriber", "url"]),
+    ("config", &["edge"], &["clap", "thiserror", "toml", "tracing_subscriber", "url"]),
     (
         "cli",
         &[

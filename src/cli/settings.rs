@@ -66,6 +66,10 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
         listen,
         access,
         admin_listen: loaded.address_opt("server.admin_listen"),
+        proxy_protocol: (loaded.choice("server.proxy_protocol") == "on").then(|| {
+            let networks = loaded.list("server.trusted_proxies").iter();
+            networks.filter_map(|network| network.parse().ok()).collect()
+        }),
         hosts: Hosts::new(loaded.list("server.hosts").iter().map(String::as_str)),
         origins: Origins::new(
             loaded.list("server.origins").iter().map(String::as_str),

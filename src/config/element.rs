@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
+use crate::edge::network::Network;
+
 use super::{
     parse::Fault,
     value::{cut, toml_string},
@@ -25,6 +27,8 @@ pub enum Element {
     Host,
     /// The origin of a web page: scheme, host, and port unless it is the scheme's own.
     Origin,
+    /// IP addresses that begin alike, or one.
+    Network,
 }
 
 impl Element {
@@ -33,6 +37,7 @@ impl Element {
         match self {
             Element::Host => "names".to_owned(),
             Element::Origin => "origins".to_owned(),
+            Element::Network => "networks".to_owned(),
             Element::Text { bytes_max } => format!("texts of 1 to {bytes_max} bytes"),
         }
     }
@@ -49,6 +54,9 @@ impl Element {
                  https://app.example.org or http://localhost:3000"
                     .to_owned()
             }
+            Element::Network => {
+                "a network, such as 10.0.0.0/8 or 2001:db8::/32, or one address".to_owned()
+            }
             Element::Text { bytes_max } => {
                 format!("1 to {bytes_max} bytes without control characters and commas")
             }
@@ -60,6 +68,10 @@ impl Element {
         match self {
             Element::Host => host(text),
             Element::Origin => origin(text),
+            Element::Network => text
+                .parse::<Network>()
+                .map(|network| network.to_string())
+                .map_err(|fault| Fault::new(fault.to_string())),
             Element::Text { bytes_max } if text.len() > bytes_max => {
                 Err(Fault::new(format!("which is {} bytes long", text.len())))
             }

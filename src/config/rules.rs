@@ -50,6 +50,7 @@ pub(super) fn check(draft: &Draft) -> Vec<Problem> {
         }
     }
     tokens(draft, &mut problems);
+    problems.extend(nobody_trusted(draft));
     problems.extend(ORDERED.iter().filter_map(|(low, high)| order(draft, low, high)));
     problems
 }
@@ -76,6 +77,21 @@ fn scope(draft: &Draft, problems: &mut Vec<Problem>) {
         let remedy = format!("remove {part}, or set {NAME} to {}", listed(&scopes));
         problems.push(Problem::new(fault, remedy).allowed(scopes_in_words()));
     }
+}
+
+/// With nobody to be believed, no connection would be served.
+fn nobody_trusted(draft: &Draft) -> Option<Problem> {
+    const PROXY_PROTOCOL: &str = "server.proxy_protocol";
+    const TRUSTED: &str = "server.trusted_proxies";
+    if !draft.is_sure(&[PROXY_PROTOCOL, TRUSTED])
+        || draft.word(PROXY_PROTOCOL) != "on"
+        || matches!(draft.value(TRUSTED), Some(Value::List(networks)) if !networks.is_empty())
+    {
+        return None;
+    }
+    let fault = format!("{} needs {TRUSTED}", draft.shown(PROXY_PROTOCOL));
+    let allowed = format!("the networks that the proxy connects from, in {TRUSTED}");
+    Some(Problem::new(fault, set(TRUSTED)).allowed(allowed))
 }
 
 fn token(draft: &Draft) -> Option<Problem> {

@@ -23,6 +23,9 @@ const HOSTS_MAX: usize = 64;
 /// Most origins of pages; each request of a page is compared with all of them.
 const ORIGINS_MAX: usize = 64;
 
+/// Most networks of proxies; each connection is compared with all of them.
+const TRUSTED_PROXIES_MAX: usize = 64;
+
 /// The sections in the order of the file, the help and the documentation.
 pub(super) const SECTIONS: &[Section] = &[
     Section { name: "", help: "General" },
@@ -460,6 +463,20 @@ pub(super) fn rows() -> Vec<Setting> {
             Address,
             Unset,
             "Address and port of /metrics and /status, which are then nowhere else",
+        ),
+        row(
+            "server",
+            "trusted_proxies",
+            Kind::List { element: Element::Network, count_max: TRUSTED_PROXIES_MAX },
+            Unset,
+            "Networks of the proxies that may say whose connections they pass on",
+        ),
+        row(
+            "server",
+            "proxy_protocol",
+            Choice(&["off", "on"]),
+            Text("off"),
+            "Connections to listen begin with the PROXY protocol, and only those are served",
         ),
         row(
             "server",

@@ -8,10 +8,10 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Poll, ready},
@@ -42,6 +42,7 @@ use crate::{
 use super::{
     limits::{Admission, Connections, Permit},
     pace::{self, Pace},
+    proxies::Proxies,
     routes::Door,
     shutdown::Shutdown,
 };
@@ -128,19 +129,32 @@ pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<Listener>
     Listener::from_std(socket.into())
 }
 
-/// Accepts connections and serves what is behind `door` on them until told to finish.
-pub(super) async fn run(
-    listener: Listener,
-    door: Arc<Door>,
-    connections: Arc<Connections>,
-    exits: Exits,
-    config: Config,
-    shutdown: Shutdown,
-) {
+/// What connections of a port come to.
+#[derive(Debug)]
+pub(super) struct Reception {
+    /// The routes.
+    pub(super) door: Arc<Door>,
+    /// How many there may be.
+    pub(super) connections: Arc<Connections>,
+    /// Where they go that leave HTTP.
+    pub(super) exits: Exits,
+    /// Times and bounds.
+    pub(super) config: Config,
+    /// What ends them.
+    pub(super) shutdown: Shutdown,
+}
+
+/// Accepts connections and serves them until told to finish. With `proxies` each has to begin with
+/// the PROXY protocol, and is taken for one of the client that this names.
+pub(super) async fn run(listener: Listener, reception: Reception, proxies: Option<Proxies>) {
+    let reception = Arc::new(reception);
+    let Reception { connections, config, shutdown, .. } = &*reception;
     let mut is_exhausted = false;
-    let mut pace = Pace::new(config.pace, Instant::now());
+    let pace = Arc::new(Mutex::new(Pace::new(config.pace, Instant::now())));
     loop {
-        while let Err(wait) = pace.next(Instant::now()) {
+        loop {
+            let taken = lock(&pace).next(Instant::now());
+            let Err(wait) = taken else { break };
             connections.telemetry().limit_reached(Limit::AcceptRate);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -166,38 +180,79 @@ pub(super) async fn run(
             }
         };
         is_exhausted = false;
-        if !pace.admits(address.ip(), Instant::now()) {
-            connections.telemetry().limit_reached(Limit::AcceptRatePerIp);
+        let Some(proxies) = &proxies else {
+            if let Some(place) = reception.place(&pace, address.ip(), shutdown.token()) {
+                let serving = reception.clone().receive(stream, address, Bytes::new(), place);
+                // Counted by its place, wherever that goes.
+                shutdown.spawn_held(serving);
+            }
             continue;
+        };
+        let Some(turn) = proxies.turn(address.ip(), connections.telemetry()) else { continue };
+        let (reception, pace, token) = (reception.clone(), pace.clone(), shutdown.token());
+        // Who is behind it has to be known before it can be counted.
+        shutdown.spawn_held(async move {
+            let (mut stream, ending) = (stream, reception.shutdown.clone());
+            let heard = tokio::select! {
+                heard = turn.introduced(&mut stream, address) => heard,
+                () = ending.finishing() => return,
+            };
+            let Some((client, ahead)) = heard else {
+                return reception.connections.telemetry().limit_reached(Limit::ProxyHeader);
+            };
+            if let Some(place) = reception.place(&pace, client.ip(), token) {
+                Box::pin(reception.receive(stream, client, ahead, place)).await;
+            }
+        });
+    }
+}
+
+fn lock(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+    pace.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Reception {
+    /// A place for a connection of `address`. Without one the socket is closed unheard: it came
+    /// too fast, or is over the reserve, which is all there is room for.
+    fn place(
+        &self,
+        pace: &Mutex<Pace>,
+        address: IpAddr,
+        running: TaskTrackerToken,
+    ) -> Option<(Admission, Place)> {
+        if !lock(pace).admits(address, Instant::now()) {
+            self.connections.telemetry().limit_reached(Limit::AcceptRatePerIp);
+            return None;
         }
-        // Over the reserve the socket is closed unheard, which is all there is room for.
-        if let Some((admission, permit)) = connections.admit(address.ip()) {
-            let peer = Arc::new(Peer::new(address));
-            let place = Place { _permit: permit, _running: shutdown.token() };
-            let mut io = StallGuard::new(
-                stream,
-                peer.clone(),
-                connections.telemetry().clone(),
-                config.write_stall,
-            );
-            let (door, exits) = (door.clone(), exits.clone());
-            let ending = shutdown.clone();
-            // Counted by its place, wherever that goes.
-            shutdown.spawn_held(async move {
-                // HTTP takes some 15 KiB for each connection. In a storm of them most are
-                // yet to say something, and until then they take next to nothing.
-                let Some(begun) = begins(&mut io, &config, &ending).await else { return };
-                let handover = Arc::new(Handover::default());
-                let io = HandoverIo::new(io, begun.bytes, handover.clone());
-                let connection = Connection { peer, admission, handover: handover.clone() };
-                let answer = move |request| door.clone().answer(request, connection.clone());
-                // On the heap, and gone before what comes next.
-                let serving = serve(io, &handover, answer, config, begun.deadline, &ending);
-                let serving = Box::pin(serving);
-                if let Some(left) = serving.await {
-                    Box::pin(leave_http(left, place, exits, &ending)).await;
-                }
-            });
+        let (admission, permit) = self.connections.admit(address)?;
+        Some((admission, Place { _permit: permit, _running: running }))
+    }
+
+    /// Serves a connection of `client` to its end. `ahead` was read of it already.
+    async fn receive(
+        self: Arc<Self>,
+        stream: Socket,
+        client: SocketAddr,
+        ahead: Bytes,
+        (admission, place): (Admission, Place),
+    ) {
+        let peer = Arc::new(Peer::new(client));
+        let telemetry = self.connections.telemetry().clone();
+        let mut io = StallGuard::new(stream, peer.clone(), telemetry, self.config.write_stall);
+        // HTTP takes some 15 KiB for each connection. In a storm of them most are
+        // yet to say something, and until then they take next to nothing.
+        let Some(begun) = begins(&mut io, ahead, &self.config, &self.shutdown).await else {
+            return;
+        };
+        let handover = Arc::new(Handover::default());
+        let io = HandoverIo::new(io, begun.bytes, handover.clone());
+        let connection = Connection { peer, admission, handover: handover.clone() };
+        let answer = |request| self.door.clone().answer(request, connection.clone());
+        // On the heap, and gone before what comes next.
+        let serving = serve(io, &handover, answer, self.config, begun.deadline, &self.shutdown);
+        let serving = Box::pin(serving);
+        if let Some(left) = serving.await {
+            Box::pin(leave_http(left, place, self.exits.clone(), &self.shutdown)).await;
         }
     }
 }
@@ -210,13 +265,17 @@ struct Begun {
     deadline: Instant,
 }
 
-/// Reads what comes first. None if nothing comes in time, or ever.
+/// Reads what comes first, unless it is there `ahead`. None if nothing comes in time, or ever.
 async fn begins(
     io: &mut (impl AsyncRead + Unpin),
+    ahead: Bytes,
     config: &Config,
     shutdown: &Shutdown,
 ) -> Option<Begun> {
     let deadline = Instant::now() + config.header_timeout;
+    if !ahead.is_empty() {
+        return Some(Begun { bytes: ahead, deadline });
+    }
     let bytes = tokio::select! {
         biased;
         bytes = tokio::time::timeout_at(deadline, first_bytes(io)) => bytes.ok()?.ok()?,
@@ -376,7 +435,7 @@ mod tests {
     async fn a_connection_begins_with_its_first_byte() {
         let (mut near, mut far) = pair().await;
         let shutdown = Shutdown::new();
-        let mut begun = pin!(begins(&mut far, &CONFIG, &shutdown));
+        let mut begun = pin!(begins(&mut far, Bytes::new(), &CONFIG, &shutdown));
         // The second time it has been looked at whether there is something to read.
         for _ in 0..2 {
             let pending = poll_fn(|context| Poll::Ready(begun.as_mut().poll(context).is_pending()));
@@ -438,11 +497,11 @@ mod tests {
     async fn a_connection_that_ends_unheard_does_not_begin() {
         let (near, mut far) = pair().await;
         drop(near);
-        assert!(begins(&mut far, &CONFIG, &Shutdown::new()).await.is_none());
+        assert!(begins(&mut far, Bytes::new(), &CONFIG, &Shutdown::new()).await.is_none());
         let (_near, mut far) = pair().await;
         let shutdown = Shutdown::new();
         tokio::join!(shutdown.run(Duration::ZERO, || ()), async {
-            assert!(begins(&mut far, &CONFIG, &shutdown).await.is_none());
+            assert!(begins(&mut far, Bytes::new(), &CONFIG, &shutdown).await.is_none());
         });
     }
 }

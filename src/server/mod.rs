@@ -15,6 +15,7 @@ mod memory;
 mod origin;
 mod pace;
 mod particle;
+mod proxies;
 mod publish;
 mod routes;
 mod shutdown;
@@ -28,6 +29,7 @@ use crate::{
         Listener, WebSocketConfig,
         shard::{self, Shards},
     },
+    edge::network::Network,
     hub::{self, Hub},
     log::Log,
     model::{Epoch, Format, Moment, Transport},
@@ -48,10 +50,11 @@ pub use publish::Config as PublishConfig;
 pub use routes::needs;
 pub use shutdown::Shutdown;
 
-use accept::{Connection, Exits, Place};
+use accept::{Connection, Exits, Place, Reception};
 use gate::Gate;
 use key_set::KeySet;
 use limits::Connections;
+use proxies::Proxies;
 use publish::Desk;
 use routes::{Door, Port};
 
@@ -62,6 +65,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where `/metrics` and `/status` are served, and nowhere else; none for with all the rest.
     pub admin_listen: Option<SocketAddr>,
+    /// The proxies that say whose connections they pass on, by the PROXY protocol, with which all
+    /// connections to `listen` begin then; none where they begin with HTTP.
+    pub proxy_protocol: Option<Vec<Network>>,
     /// The names it answers to.
     pub hosts: Hosts,
     /// The pages that may use it.
@@ -283,11 +289,14 @@ impl Broker {
         let port = if admin.is_some() { Port::Public } else { Port::Only };
         shutdown.spawn(accept::run(
             listener,
-            Arc::new(Door::new(app.clone(), port)),
-            app.connections.clone(),
-            exits.clone(),
-            config.accept,
-            shutdown.clone(),
+            Reception {
+                door: Arc::new(Door::new(app.clone(), port)),
+                connections: app.connections.clone(),
+                exits: exits.clone(),
+                config: config.accept,
+                shutdown: shutdown.clone(),
+            },
+            config.proxy_protocol.map(Proxies::new),
         ));
         let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
         if let Some((listener, _)) = admin {
@@ -298,11 +307,14 @@ impl Broker {
             };
             shutdown.spawn(accept::run(
                 listener,
-                Arc::new(Door::new(app.clone(), Port::Admin)),
-                Arc::new(Connections::new(limits, app.telemetry.clone())),
-                exits,
-                AcceptConfig { pace: PaceConfig::default(), ..config.accept },
-                shutdown.clone(),
+                Reception {
+                    door: Arc::new(Door::new(app.clone(), Port::Admin)),
+                    connections: Arc::new(Connections::new(limits, app.telemetry.clone())),
+                    exits,
+                    config: AcceptConfig { pace: PaceConfig::default(), ..config.accept },
+                    shutdown: shutdown.clone(),
+                },
+                None,
             ));
         }
         Ok(Broker { addr, admin_addr, app, drain_window: config.drain_window })

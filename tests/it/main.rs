@@ -12,6 +12,7 @@ mod limits;
 mod ndjson;
 mod particle;
 mod poll;
+mod proxy;
 mod publish;
 mod resume;
 mod secrets;
