@@ -96,6 +96,9 @@ metrics_list! {
     Counter LIMITS_REACHED = "fanlight_limits_reached_total" ["limit"] "Times a limit turned something away";
     Counter PUBLISHES = "fanlight_publishes_total" ["outcome"] "Requests to publish or to call a function, by what came of them";
     Counter ACCESSES = "fanlight_accesses_total" ["outcome"] "Requests that had to say who asks, by what came of it; none while access is off";
+    Counter WEBHOOKS = "fanlight_webhooks_total" ["outcome"] "Requests of webhooks, by what came of them";
+    Counter WEBHOOK_STREAM_COPIES = "fanlight_webhook_stream_copies_total" [] "Events of the stream dropped because a webhook had brought them";
+    Counter WEBHOOK_OVERFLOWS = "fanlight_webhook_overflows_total" [] "Events forgotten before a webhook could bring them, because there were too many";
     Counter PANICS = "fanlight_panics_total" [] "Panics: each is a bug of the broker";
 }
 
@@ -261,6 +264,41 @@ impl AccessOutcome {
     }
 }
 
+/// What came of a webhook's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookOutcome {
+    /// Its event was passed on.
+    Accepted,
+    /// Its event was there already.
+    Copy,
+    /// It did not show the secret, or there is none.
+    Unauthorized,
+    /// It was none, or did not say which event it is.
+    Invalid,
+    /// There was no room for it.
+    Limited,
+}
+
+impl WebhookOutcome {
+    const ALL: [WebhookOutcome; 5] = [
+        WebhookOutcome::Accepted,
+        WebhookOutcome::Copy,
+        WebhookOutcome::Unauthorized,
+        WebhookOutcome::Invalid,
+        WebhookOutcome::Limited,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            WebhookOutcome::Accepted => "accepted",
+            WebhookOutcome::Copy => "copy",
+            WebhookOutcome::Unauthorized => "unauthorized",
+            WebhookOutcome::Invalid => "invalid",
+            WebhookOutcome::Limited => "limited",
+        }
+    }
+}
+
 /// The broker's numbers.
 pub struct Telemetry {
     recorder: PrometheusRecorder,
@@ -320,6 +358,9 @@ pub struct Telemetry {
     limits_reached: [Counter; Limit::ALL.len()],
     publishes: [Counter; PublishOutcome::ALL.len()],
     accesses: [Counter; AccessOutcome::ALL.len()],
+    webhooks: [Counter; WebhookOutcome::ALL.len()],
+    webhook_stream_copies: Counter,
+    webhook_overflows: Counter,
     /// Panics of the broker.
     pub panics: Counter,
 }
@@ -384,6 +425,10 @@ pub struct Readings {
     pub upstream_twins: u64,
     /// Events that a second stream had not brought when they were forgotten.
     pub upstream_overflows: u64,
+    /// Events of the stream dropped because a webhook had brought them.
+    pub webhook_stream_copies: u64,
+    /// Events forgotten before a webhook could bring them.
+    pub webhook_overflows: u64,
     /// Bytes received from upstream.
     pub upstream_bytes: u64,
     /// Attempts to open the upstream stream, by outcome.
@@ -511,6 +556,10 @@ impl Telemetry {
                 .map(|outcome| counter(PUBLISHES, &[("outcome", outcome.as_str())])),
             accesses: AccessOutcome::ALL
                 .map(|outcome| counter(ACCESSES, &[("outcome", outcome.as_str())])),
+            webhooks: WebhookOutcome::ALL
+                .map(|outcome| counter(WEBHOOKS, &[("outcome", outcome.as_str())])),
+            webhook_stream_copies: counter(WEBHOOK_STREAM_COPIES, &[]),
+            webhook_overflows: counter(WEBHOOK_OVERFLOWS, &[]),
             limits_reached: Limit::ALL
                 .map(|limit| counter(LIMITS_REACHED, &[("limit", limit.as_str())])),
             panics: counter(PANICS, &[]),
@@ -596,6 +645,11 @@ impl Telemetry {
         self.accesses[outcome as usize].increment(1);
     }
 
+    /// A webhook's request has come to an end.
+    pub fn webhook(&self, outcome: WebhookOutcome) {
+        self.webhooks[outcome as usize].increment(1);
+    }
+
     /// A request was answered with an HTTP status.
     pub fn request(&self, status: u16) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
@@ -623,6 +677,8 @@ impl Telemetry {
         self.upstream_copies.absolute(readings.upstream_copies);
         self.upstream_twins.absolute(readings.upstream_twins);
         self.upstream_overflows.absolute(readings.upstream_overflows);
+        self.webhook_stream_copies.absolute(readings.webhook_stream_copies);
+        self.webhook_overflows.absolute(readings.webhook_overflows);
         self.upstream_bytes.absolute(readings.upstream_bytes);
         for (outcome, count) in &readings.upstream_opens {
             let key = key(UPSTREAM_OPENS, &[("outcome", outcome)]);

@@ -13,9 +13,9 @@ use crate::{
     hub,
     model::ring,
     server::{
-        AcceptConfig, AccessConfig, Config, Hosts, LimitsConfig, MemoryConfig, Origins, PaceConfig,
-        PublishConfig, TokenKeysSource, TokensConfig, WebConfig, connections_max_auto, keys_file,
-        memory_max_auto,
+        AcceptConfig, AccessConfig, Config, Hosts, IngestConfig, LimitsConfig, MemoryConfig,
+        Origins, PaceConfig, PublishConfig, TokenKeysSource, TokensConfig, WebConfig,
+        connections_max_auto, keys_file, memory_max_auto,
     },
     transport::{self, poll},
     upstream::{
@@ -137,6 +137,10 @@ pub fn broker(loaded: &Loaded) -> Result<Config, Failure> {
             per_second: loaded.number("publish.per_second"),
             burst: loaded.count("publish.burst"),
         },
+        ingest: IngestConfig {
+            secret: secret_of(loaded, "ingest.secret", "ingest.secret_file")?,
+            in_flight_max: loaded.count("ingest.in_flight_max"),
+        },
         source: loaded.choice("upstream.source"),
         drain_window: loaded.duration("server.drain_window"),
         ready_after: loaded.duration("server.ready_after"),
@@ -226,6 +230,17 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS_MAX)
 }
 
+/// A secret that is set as `name`, or in the file of `file`.
+fn secret_of(loaded: &Loaded, name: &str, file: &str) -> Result<TokenSource, Failure> {
+    Ok(match (loaded.secret_opt(name), loaded.path_opt(file)) {
+        (Some(secret), _) => TokenSource::Fixed(Token::new(secret.expose()).map_err(|error| {
+            Failure::Usage(format!("{name} ({}): {error}", loaded.origin(name)))
+        })?),
+        (None, Some(path)) => TokenSource::File(path.to_owned()),
+        (None, None) => TokenSource::None,
+    })
+}
+
 /// The upstream's part. For source `demo` the address is filled in once the simulation
 /// listens.
 pub(super) fn upstream(loaded: &Loaded) -> Result<upstream::Config, Failure> {
@@ -250,14 +265,9 @@ pub(super) fn upstream(loaded: &Loaded) -> Result<upstream::Config, Failure> {
         },
     };
     let is_demo = loaded.choice("upstream.source") == "demo";
-    let token = match (loaded.secret_opt("upstream.token"), loaded.path_opt("upstream.token_file"))
-    {
-        _ if is_demo => TokenSource::None,
-        (Some(secret), _) => TokenSource::Fixed(Token::new(secret.expose()).map_err(|error| {
-            Failure::Usage(format!("upstream.token ({}): {error}", loaded.origin("upstream.token")))
-        })?),
-        (None, Some(path)) => TokenSource::File(path.to_owned()),
-        (None, None) => TokenSource::None,
+    let token = match is_demo {
+        true => TokenSource::None,
+        false => secret_of(loaded, "upstream.token", "upstream.token_file")?,
     };
     let state_dir = loaded.path_opt("state.dir").map(std::path::Path::to_owned);
     if state_dir.is_none() && !is_demo {

@@ -23,9 +23,10 @@ use super::{
     value::{Shape, shown},
 };
 
-/// Two ways to say the same. Within one layer they exclude each other; across layers the higher
-/// one replaces the other.
-const EXCLUSIVE: (&str, &str) = ("upstream.token", "upstream.token_file");
+/// Pairs of which each is another way to say the same. Within one layer they exclude each other;
+/// across layers the higher one replaces the other.
+const EXCLUSIVE: &[(&str, &str)] =
+    &[("upstream.token", "upstream.token_file"), ("ingest.secret", "ingest.secret_file")];
 
 /// A value that a command sets by itself, above all layers: `fanlight demo` sets
 /// `upstream.source`, and its `--devices` is a short form of `--demo-devices`.
@@ -174,23 +175,24 @@ impl Draft {
     /// Puts a layer on top of those so far.
     fn apply(&mut self, layer: Vec<Given>, problems: &mut Vec<Problem>) {
         let find = |name: &str| layer.iter().find(|given| given.setting.name == name);
-        if let (Some(one), Some(other)) = (find(EXCLUSIVE.0), find(EXCLUSIVE.1)) {
+        for (one, other) in EXCLUSIVE {
+            let (Some(one), Some(other)) = (find(one), find(other)) else { continue };
             let fault = format!(
                 "{} ({}) and {} ({}) exclude each other",
                 one.setting.name, one.origin, other.setting.name, other.origin
             );
             problems.push(Problem::new(fault, "remove one of them").allowed("one of the two"));
-            self.unsure.extend([EXCLUSIVE.0, EXCLUSIVE.1]);
+            self.unsure.extend([one.setting.name.as_str(), other.setting.name.as_str()]);
         }
         for given in layer {
             match parse(&given.setting.kind, given.shape, &given.text) {
                 Ok(parsed) => {
                     let name = given.setting.name.as_str();
-                    let replaced = match name {
-                        _ if name == EXCLUSIVE.0 => Some(EXCLUSIVE.1),
-                        _ if name == EXCLUSIVE.1 => Some(EXCLUSIVE.0),
+                    let replaced = EXCLUSIVE.iter().find_map(|(one, other)| match name {
+                        _ if name == *one => Some(*other),
+                        _ if name == *other => Some(*one),
                         _ => None,
-                    };
+                    });
                     if let Some(replaced) = replaced {
                         let nothing = Entry { parsed: None, origin: Origin::Default };
                         self.entries.insert(replaced, nothing);

@@ -44,6 +44,8 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         upstream_copies: upstream.merged.copies,
         upstream_twins: upstream.merged.twins,
         upstream_overflows: upstream.merged.overflows,
+        webhook_stream_copies: upstream.by_webhook.of_stream,
+        webhook_overflows: upstream.by_webhook.overflows,
         upstream_bytes: upstream.bytes,
         upstream_opens: upstream
             .opens
@@ -192,6 +194,11 @@ pub(super) async fn status(State(app): State<App>) -> Response {
             "mode": if access.is_on { "on" } else { "off" },
             "keys": access.keys,
             "token_keys": access.token_keys,
+        },
+        "ingest": {
+            "enabled": app.ingest.is_on(),
+            "copies": upstream.by_webhook.of_webhooks,
+            "copies_of_stream": upstream.by_webhook.of_stream,
         },
         "limits": {
             "connections": app.connections.open(),

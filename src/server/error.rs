@@ -17,7 +17,10 @@ use crate::{
     model::{CloseReason, json::Object},
     telemetry::PublishOutcome,
     transport::request::{InvalidParameter, Request, Route},
-    upstream::publish::{BODY_BYTES_MAX, DraftError, PublishError},
+    upstream::{
+        publish::{BODY_BYTES_MAX, DraftError, PublishError},
+        webhook::WebhookError,
+    },
 };
 
 use super::publish::status_of;
@@ -124,6 +127,30 @@ pub(super) enum Error {
     PublishOff {
         /// What would switch it on.
         setting: &'static str,
+    },
+    /// Events do not come by webhook here.
+    #[error(
+        "no webhook is taken in here: set ingest.secret_file to a file with a secret of your own, and have \
+         the webhook show it"
+    )]
+    IngestOff,
+    /// A webhook that does not show the secret.
+    #[error(
+        "the webhook's secret is missing or wrong: it goes into the header Authorization: Bearer SECRET or \
+         X-Webhook-Secret, or the query as secret="
+    )]
+    WebhookSecret,
+    /// A webhook's request that is none.
+    #[error(transparent)]
+    Webhook(WebhookError),
+    /// As many webhooks are being taken in as may be.
+    #[error(
+        "as many webhooks are being taken in as may be at a time (ingest.in_flight_max); try again in \
+         {retry_secs} s"
+    )]
+    IngestBusy {
+        /// When to try again.
+        retry_secs: u64,
     },
     /// What is to be published cannot be.
     #[error(transparent)]
@@ -279,6 +306,24 @@ impl Error {
                 "too_many_headers",
                 "The request has more headers than `limits.headers_max`",
             ),
+            Error::IngestOff => {
+                (StatusCode::FORBIDDEN, "ingest_off", "Events do not come by webhook here")
+            }
+            Error::WebhookSecret => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_secret",
+                "The webhook's secret is missing or wrong",
+            ),
+            Error::Webhook(_) => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "The webhook's request cannot be read, or does not say which event it is",
+            ),
+            Error::IngestBusy { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "As many webhooks are being taken in as may be at a time",
+            ),
             Error::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is too long")
             }
@@ -377,7 +422,7 @@ impl Error {
     }
 
     /// One of each, by status: what the descriptions of the interface show.
-    pub(super) fn samples() -> [Error; 29] {
+    pub(super) fn samples() -> [Error; 33] {
         let invalid = Request::parse(Route::Poll, Some("limit=0"), &HeaderMap::new());
         [
             invalid.map_or_else(Error::InvalidParameter, |_| Error::Internal),
@@ -394,6 +439,10 @@ impl Error {
                         .to_owned(),
             },
             Error::PublishOff { setting: "publish.enabled" },
+            Error::Webhook(WebhookError::Time),
+            Error::WebhookSecret,
+            Error::IngestOff,
+            Error::IngestBusy { retry_secs: 1 },
             Error::NotFound { path: "/event".to_owned() },
             Error::ProductNotFound {
                 reads: "the token's own devices, at /v1/devices/events".to_owned(),
@@ -443,6 +492,7 @@ impl Error {
             | Error::TooMany { retry_secs }
             | Error::Closing { retry_secs }
             | Error::PublishTooOften { retry_secs }
+            | Error::IngestBusy { retry_secs }
             | Error::PublishBusy { retry_secs } => Some(*retry_secs),
             _ => None,
         }
@@ -467,6 +517,9 @@ impl IntoResponse for Error {
             // not read of one would stand before the next.
             Error::HostUnclear | Error::BodyUnwanted | Error::HeadersTooMany { .. } => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Error::WebhookSecret => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Error::UpgradeRequired { .. } => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

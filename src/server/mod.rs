@@ -4,10 +4,12 @@ mod accept;
 mod admin;
 mod allowance;
 mod assets;
+mod body;
 mod description;
 mod error;
 mod gate;
 mod hosts;
+mod ingest;
 mod key_set;
 pub mod keys_file;
 mod limits;
@@ -35,13 +37,14 @@ use crate::{
     model::{Epoch, Format, Moment, Transport},
     telemetry::Telemetry,
     transport::{self, Account, Ledger, poll},
-    upstream::{self, Source, Upstream, publish::Api},
+    upstream::{self, Source, Upstream, publish::Api, token::TokenSource},
 };
 
 pub use accept::Config as AcceptConfig;
 pub use assets::Config as WebConfig;
 pub use gate::{Config as AccessConfig, Need, TokenKeysSource, TokensConfig};
 pub use hosts::Hosts;
+pub use ingest::Config as IngestConfig;
 pub use limits::{Config as LimitsConfig, connections_max_auto, open_files_max};
 pub use memory::{Config as MemoryConfig, memory_max_auto};
 pub use origin::Origins;
@@ -97,6 +100,8 @@ pub struct Config {
     pub upstream: upstream::Config,
     /// What goes the other way.
     pub publish: PublishConfig,
+    /// Webhooks as a second way in.
+    pub ingest: IngestConfig,
     /// The source's name in `/status`.
     pub source: &'static str,
     /// How long the end may take.
@@ -178,6 +183,7 @@ struct Parts {
     source: &'static str,
     reads: Source,
     publish: Desk,
+    ingest: ingest::Desk,
     started: Moment,
     ready_after: Duration,
     shutdown: Shutdown,
@@ -240,6 +246,13 @@ impl Broker {
             }
             Source::Sse { .. } => None,
         };
+        let (ingress, deliveries) = match config.ingest.secret {
+            TokenSource::None => (None, None),
+            TokenSource::Fixed(_) | TokenSource::File(_) => {
+                let (ingress, deliveries) = upstream::ingress::ingress();
+                (Some(ingress), Some(deliveries))
+            }
+        };
         let (token_keys_source, tokens) = match config.access.tokens {
             Some(tokens) => (Some(tokens.source), Some((tokens.claims, tokens.keys))),
             None => (None, None),
@@ -266,11 +279,13 @@ impl Broker {
             source: config.source,
             reads: config.upstream.source.clone(),
             publish: Desk::new(config.publish, api, started),
+            ingest: ingest::Desk::new(config.ingest, ingress),
             started,
             ready_after: config.ready_after,
             shutdown: shutdown.clone(),
         }));
-        let upstream = Upstream::new(config.upstream, publisher, clock, upstream).await?;
+        let upstream =
+            Upstream::new(config.upstream, publisher, clock, upstream, deliveries).await?;
         shutdown.spawn(upstream.run(shutdown.finish_token()));
         shutdown.spawn(upkeep(app.clone(), shutdown.clone()));
         if let Some(path) = config.access.keys_file {

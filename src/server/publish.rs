@@ -10,20 +10,17 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
 use crate::{
     model::Moment,
     telemetry::PublishOutcome,
-    upstream::publish::{Answer, Api, BODY_BYTES_MAX, Draft, FunctionCall, PublishError, Sender},
+    upstream::publish::{Answer, Api, Draft, FunctionCall, PublishError, Sender},
 };
 
-use super::{allowance::Allowance, error::Error};
-
-/// For a body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+use super::{allowance::Allowance, body, error::Error};
 
 /// What of publishing is switched on, and its bounds.
 #[derive(Clone, Debug)]
@@ -112,14 +109,7 @@ impl Desk {
         let Ok(_place) = self.in_flight.try_acquire() else {
             return Err(Error::PublishBusy { retry_secs: 1 });
         };
-        let body = match timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES_MAX)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) if is_too_long(&error) => {
-                return Err(Error::TooLarge { bytes_max: BODY_BYTES_MAX });
-            }
-            // It broke off: whoever reads the answer, it is not the client.
-            Ok(Err(_)) | Err(_) => return Err(Error::BodyMissing { secs: BODY_TIMEOUT.as_secs() }),
-        };
+        let body = body::read(body).await?;
         let answer = match wish {
             Wish::Event(sender) => {
                 let draft = Draft::parse(headers, &body).map_err(Error::Draft)?;
@@ -154,18 +144,6 @@ pub(super) fn outcome(answered: &Result<Answer, Error>) -> PublishOutcome {
         Ok(_) => PublishOutcome::Refused,
         Err(error) => error.publish_outcome(),
     }
-}
-
-/// True for a body over the bound, as against one that broke off.
-fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("length limit exceeded") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// The cloud's answer as it goes to the client.

@@ -38,6 +38,7 @@ use super::{
     admin, assets, description,
     error::Error,
     gate::{self, Need},
+    ingest,
     limits::Admission,
     origin::Page,
     particle,
@@ -207,6 +208,8 @@ fn rows() -> Vec<Row> {
         Row::at("/status", Need::Admin, Operators, get(admin::status)),
         Row::at("/healthz", Need::Nothing, Both, get(admin::healthz)),
         Row::at("/readyz", Need::Nothing, Both, get(admin::readyz)),
+        // The webhook's own secret is asked for there.
+        Row::at("/ingest/particle", Need::Nothing, Clients, any(ingest::particle)),
         // What it asks depends on method and path, and a browser's preflight is asked nothing.
         Row::at("/v1/{*path}", Need::Within, Clients, any(particle::answer)),
     ]
@@ -448,7 +451,7 @@ async fn last(
 /// Bytes of `/last` put together at a time. One event may be larger.
 const LAST_PIECE_BYTES: usize = 16 << 10;
 
-const JSON_HEAD: [(HeaderName, HeaderValue); 2] = [
+pub(super) const JSON_HEAD: [(HeaderName, HeaderValue); 2] = [
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];

@@ -34,11 +34,14 @@ use crate::{
         budget::Ledger,
         connection::{self, Answer, Connector, REDIRECTS_MAX},
         decode::{Decoder, Item},
+        ingress::{Deliveries, Posted, WAITING_MAX},
         merge::{Lane, Merge, SKEW, Verdict},
         particle,
+        paths::Way,
         stats::{Attempt, Outcome, Stats},
         supervise::{Action, End, FailureKind, Need, Report, Supervision},
         token::{Token, TokenError, TokenSource},
+        webhook::Identity,
     },
 };
 
@@ -94,6 +97,8 @@ pub(crate) struct Driver<O> {
     pub(crate) merge: Merge,
     /// True while what comes may be a copy, or may be repeated by a stream that is being opened.
     pub(crate) merging: bool,
+    /// The other way in, where there is one.
+    pub(crate) webhooks: Option<Deliveries>,
     /// The lane that had bytes last.
     pub(crate) newest: Lane,
     pub(crate) token_source: TokenSource,
@@ -165,6 +170,18 @@ async fn next(links: &mut [Link; 2], reads: [bool; 2], first: Lane) -> (Lane, Ar
     }
 }
 
+/// The next event that came by webhook. Cancel-safe: it is returned or still in the queue.
+async fn posted(webhooks: Option<&mut Deliveries>) -> Posted {
+    match webhooks {
+        Some(webhooks) => match webhooks.posted.recv().await {
+            Some(posted) => posted,
+            // Nobody is left who could hand one in.
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
 impl<O: Outlet> Driver<O> {
     /// Runs until told to stop.
     pub(crate) async fn drive(mut self, stop: CancellationToken) {
@@ -205,6 +222,11 @@ impl<O: Outlet> Driver<O> {
                     }
                     self.commit();
                     return;
+                }
+                // Before the streams: whoever posts waits for the answer, so that they are few.
+                first = posted(self.webhooks.as_mut()) => {
+                    self.take_in(first);
+                    continue;
                 }
                 // Before the timer: bytes that are there are life, even if we come late.
                 (lane, arrival) = next(&mut links, Lane::ALL.map(|lane| self.supervision.reads(lane)), first) => {
@@ -384,7 +406,7 @@ impl<O: Outlet> Driver<O> {
                     self.stats.received(chunk.len() as u64, silence_us, now);
                     let on_trial = self.supervision.is_on_trial(lane);
                     self.supervision.bytes(lane, now);
-                    if on_trial || self.merging {
+                    if on_trial || self.merging || self.webhooks.is_some() {
                         self.feed_with_care(lane, &chunk, now);
                     } else {
                         self.feed(lane, &chunk, now);
@@ -414,6 +436,9 @@ impl<O: Outlet> Driver<O> {
         self.stats.comments(self.decoders.iter().map(Decoder::comments).sum());
         if self.merging {
             self.stats.merged(self.merge.counts());
+        }
+        if let Some(webhooks) = &self.webhooks {
+            self.stats.by_webhook(webhooks.paths.counts());
         }
         if let Some((end, detail)) = end {
             let now = self.clock.now();
@@ -457,16 +482,56 @@ impl<O: Outlet> Driver<O> {
         }
     }
 
+    /// What came by webhook, with those already behind it. Answered once it is committed.
+    fn take_in(&mut self, first: Posted) {
+        let Some(webhooks) = &mut self.webhooks else { return };
+        let now = self.clock.now();
+        let mut answers = Vec::new();
+        let mut next = Some(first);
+        while let Some(Posted { delivery, answer }) = next {
+            let is_new = webhooks.paths.is_new(Way::Webhook, &delivery.identity, now.mono_us);
+            if is_new {
+                self.outlet.event(&delivery.name, &delivery.line, now);
+                self.stats.events(1);
+            }
+            answers.push((answer, is_new));
+            next = match answers.len() {
+                WAITING_MAX => None,
+                _ => webhooks.posted.try_recv().ok(),
+            };
+        }
+        self.stats.by_webhook(webhooks.paths.counts());
+        self.commit();
+        for (answer, is_new) in answers {
+            // Whoever has gone will post it again, and then it is a copy.
+            let _ = answer.send(is_new);
+        }
+    }
+
     /// The same for a chunk whose events may be copies, or the first life of a stream on trial.
     fn feed_with_care(&mut self, lane: Lane, chunk: &[u8], now: Moment) {
         let mut retry_ms = None;
         for slice in chunk.chunks(BATCH_BYTES_MAX) {
             let mut said = Vec::new();
             let (merge, merging) = (&mut self.merge, self.merging);
+            let webhooks = &mut self.webhooks;
             let is_copy = |verdict: Verdict| verdict == Verdict::Copy;
+            let mut came_by_webhook = |name: &str, data: &str| {
+                webhooks.as_mut().is_some_and(|webhooks| {
+                    let identity = Identity::of_line(name, data);
+                    identity.is_some_and(|identity| {
+                        !webhooks.paths.is_new(Way::Stream, &identity, now.mono_us)
+                    })
+                })
+            };
+            let mut is_alive = false;
             self.decoders[lane.index()].feed(slice, |item| match item {
                 Item::Event { name, data } => {
-                    if !(merging && is_copy(merge.event(lane, name, data, now.mono_us))) {
+                    if merging && is_copy(merge.event(lane, name, data, now.mono_us)) {
+                        return;
+                    }
+                    is_alive = true;
+                    if !came_by_webhook(name, data) {
                         said.push(Said::Event { name: name.to_owned(), data: data.to_owned() });
                     }
                 }
@@ -477,7 +542,7 @@ impl<O: Outlet> Driver<O> {
                     }
                 }
             });
-            if !said.is_empty() {
+            if is_alive || !said.is_empty() {
                 self.supervision.event(lane, now);
             }
             // The hole that ends here comes first.

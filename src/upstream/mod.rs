@@ -12,6 +12,9 @@
 //!  connection one request and what its answer means         HTTP client
 //!  driver     carries out what `supervise` decides          the one task
 //!  publish    what goes the other way                       HTTP client
+//!  webhook    an event as a webhook posts it                pure
+//!  paths      stream and webhooks made one                  pure
+//!  ingress    the queue of webhooks to the driver
 //!  stats      what all of that counts
 //! ```
 //!
@@ -30,10 +33,13 @@ pub mod token;
 
 mod connection;
 mod driver;
+pub mod ingress;
+pub mod paths;
 pub mod publish;
 #[cfg(test)]
 mod simulation;
 pub mod stats;
+pub mod webhook;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -50,6 +56,7 @@ use crate::{
         connection::Connector,
         decode::{Decoder, Limits},
         driver::{Driver, Outlet},
+        ingress::Deliveries,
         merge::{Lane, Merge},
         particle::{AddressError, Scope},
         supervise::{Policy, Supervision},
@@ -180,7 +187,8 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// Checks the configuration; nothing is connected yet.
+    /// Checks the configuration; nothing is connected yet. `webhooks` is where events come from
+    /// beside the stream, if they do.
     ///
     /// # Errors
     /// For a configuration that cannot work.
@@ -189,8 +197,11 @@ impl Upstream {
         publisher: Publisher,
         clock: Clock,
         stats: Arc<Stats>,
+        webhooks: Option<Deliveries>,
     ) -> Result<Upstream, ConfigError> {
-        Ok(Upstream { driver: driver(config, publisher, clock, stats).await? })
+        let mut driver = driver(config, publisher, clock, stats).await?;
+        driver.webhooks = webhooks;
+        Ok(Upstream { driver })
     }
 
     /// Keeps the connection and publishes what it brings, until `stop` is cancelled.
@@ -245,6 +256,7 @@ async fn driver<O: Outlet>(
         }),
         merge: Merge::new(),
         merging: false,
+        webhooks: None,
         newest: Lane::A,
         token_source: config.token,
         resumes: matches!(config.source, Source::Sse { .. }),

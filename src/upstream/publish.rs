@@ -286,7 +286,7 @@ fn check_data(data: &str) -> Result<(), DraftError> {
 }
 
 /// A value as the text that devices get.
-fn text_of(value: &Value) -> Cow<'_, str> {
+pub(super) fn text_of(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => text.into(),
         Value::Null => "".into(),
@@ -296,7 +296,7 @@ fn text_of(value: &Value) -> Cow<'_, str> {
 
 /// The fields of a body, from JSON or a form. What says nothing of itself is JSON if it
 /// begins like it.
-fn fields(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, DraftError> {
+pub(super) fn fields(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, DraftError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     let is_form = kind.eq_ignore_ascii_case("application/x-www-form-urlencoded");

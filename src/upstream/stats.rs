@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     model::{Hole, Moment, UpstreamState},
-    upstream::merge::Counts,
+    upstream::{merge::Counts, paths},
 };
 
 /// What became of an open; a metric label.
@@ -73,6 +73,9 @@ pub struct Stats {
     copies: AtomicU64,
     twins: AtomicU64,
     overflows: AtomicU64,
+    webhook_copies_of_stream: AtomicU64,
+    webhook_copies: AtomicU64,
+    webhook_overflows: AtomicU64,
     holes: AtomicU64,
     hole_ms: AtomicU64,
     silence_max_us: AtomicU64,
@@ -129,6 +132,8 @@ pub struct Snapshot {
     pub streams: u64,
     /// What was decided where two streams were merged.
     pub merged: Counts,
+    /// What was decided where stream and webhooks were made one.
+    pub by_webhook: paths::Counts,
     /// Holes told.
     pub holes: u64,
     /// Their length together, in milliseconds.
@@ -187,6 +192,11 @@ impl Stats {
                 twins: self.twins.load(Relaxed),
                 overflows: self.overflows.load(Relaxed),
             },
+            by_webhook: paths::Counts {
+                of_stream: self.webhook_copies_of_stream.load(Relaxed),
+                of_webhooks: self.webhook_copies.load(Relaxed),
+                overflows: self.webhook_overflows.load(Relaxed),
+            },
             holes: self.holes.load(Relaxed),
             hole_ms: self.hole_ms.load(Relaxed),
             holes_newest: shown.holes.iter().copied().collect(),
@@ -243,6 +253,12 @@ impl Stats {
         self.copies.store(total.copies, Relaxed);
         self.twins.store(total.twins, Relaxed);
         self.overflows.store(total.overflows, Relaxed);
+    }
+
+    pub(crate) fn by_webhook(&self, total: paths::Counts) {
+        self.webhook_copies_of_stream.store(total.of_stream, Relaxed);
+        self.webhook_copies.store(total.of_webhooks, Relaxed);
+        self.webhook_overflows.store(total.overflows, Relaxed);
     }
 
     pub(crate) fn hole(&self, hole: &Hole) {

@@ -7,6 +7,7 @@ mod smoke;
 
 mod access;
 mod edge;
+mod ingest;
 mod latest;
 mod limits;
 mod ndjson;

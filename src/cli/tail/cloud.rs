@@ -55,7 +55,7 @@ pub(super) async fn follow(
     let (hub, publisher) = Hub::new(limits, log, Arc::new(Telemetry::new()), now);
     let (subscription, _) = hub.subscribe(filter, &Start::Live, Transport::Ndjson, now);
     let stats = Arc::new(Stats::default());
-    let upstream = Upstream::new(config, publisher, clock.clone(), stats);
+    let upstream = Upstream::new(config, publisher, clock.clone(), stats, None);
     let upstream = upstream.await.context("cannot connect to the cloud")?;
     tokio::select! {
         over = read(subscription, output) => over,

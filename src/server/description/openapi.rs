@@ -78,6 +78,18 @@ const PUBLISH_ERRORS: &[&str] = &[
     "shutdown",
 ];
 
+const INGEST_ERRORS: &[&str] = &[
+    "invalid_request",
+    "invalid_secret",
+    "ingest_off",
+    "timeout",
+    "too_large",
+    "too_many_connections",
+    "full",
+    "busy",
+    "shutdown",
+];
+
 const PARTICLE_STREAM: &str = "For unmodified clients of the Particle cloud: its own bytes, one event a chunk, \
      without control events. An event-name prefix can follow the path, `/v1/…/events/PREFIX`, with slashes \
      raw or as `%2F`. Ids only with `Accept: text/event-stream`; a position of this broker is honoured in any \
@@ -354,6 +366,22 @@ const OPERATIONS: &[Operation] = &[
         body: None,
         answers: particle_stream_answer,
         errors: PARTICLE_ERRORS,
+    },
+    Operation {
+        path: "/ingest/particle",
+        method: "post",
+        id: "ingestWebhook",
+        tag: "particle",
+        summary: "Take in an event that a webhook of the Particle cloud posts",
+        description: "Only where `ingest.secret_file` is set. The secret goes into `Authorization: Bearer`, \
+                      into the password of `Authorization: Basic`, into `X-Webhook-Secret`, or into the \
+                      query as `secret`. Fields may stand in the query as well. An event that the stream \
+                      has brought already, or brings later, is passed on once.",
+        route: None,
+        headers: &[],
+        body: Some(webhook_body),
+        answers: webhook_answer,
+        errors: INGEST_ERRORS,
     },
     Operation {
         path: "/v1/devices/{device}/{function}",
@@ -818,6 +846,20 @@ fn publish_body() -> Value {
 
 fn call_body() -> Value {
     body_of("FunctionCall")
+}
+
+fn webhook_body() -> Value {
+    body_of("Webhook")
+}
+
+fn webhook_answer() -> Vec<(&'static str, Value)> {
+    let fields = json!({
+        "ok": { "const": true },
+        "copy": { "type": "boolean", "description": "The event was there already." },
+    });
+    let schema = json!({ "type": "object", "required": ["ok", "copy"], "properties": fields });
+    let content = json!({ "application/json": { "schema": schema } });
+    vec![("200", json!({ "description": "The event has its position.", "content": content }))]
 }
 
 fn passed_on_answer() -> Vec<(&'static str, Value)> {

@@ -97,6 +97,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     add("Subscribe", subscribe());
     add("Publish", publish_event());
     add("FunctionCall", function_call());
+    add("Webhook", webhook());
     add("PollAnswer", poll_answer());
     add("LastAnswer", last_answer());
     add("Status", status());
@@ -403,6 +404,24 @@ fn subscribe() -> Value {
     schema
 }
 
+fn webhook() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    json!({
+        "type": "object",
+        "description": "An event, as a webhook of the Particle cloud posts it; `name` is taken for `event` and \
+                        `device_id` for `coreid`. Without all four it cannot be told from a copy.",
+        "required": ["event", "published_at", "coreid"],
+        "properties": {
+            "event": text("Its name."),
+            "data": { "description": "Its data. What is no text is taken for the JSON that a text holds." },
+            "published_at": { "type": "string", "format": "date-time", "description": "When the cloud got it." },
+            "coreid": text("The device."),
+            "ttl": { "description": "Passed on, as `userid`, `fw_version`, `public` and `productID` are." },
+        },
+        "additionalProperties": true,
+    })
+}
+
 fn publish_event() -> Value {
     json!({
         "type": "object",
@@ -528,6 +547,11 @@ fn status() -> Value {
             "publish": object("What is passed on to the cloud.", json!({
                 "enabled": { "type": "boolean", "description": "Events are." },
                 "functions": { "type": "boolean", "description": "Function calls are." },
+            })),
+            "ingest": object("Webhooks as a second way in.", json!({
+                "enabled": { "type": "boolean", "description": "They are taken in." },
+                "copies": count("Webhooks whose event was there already."),
+                "copies_of_stream": count("Events of the stream that a webhook had brought."),
             })),
             "access": object("Who may come in.", json!({
                 "mode": words("Whether it is asked who comes.", ["on", "off"]),
