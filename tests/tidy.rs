@@ -81,6 +81,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "memchr",
             "mio",
             "slab",
+            "socket2",
             "tokio",
             "tokio_stream",
             "tokio_tungstenite",

@@ -21,5 +21,5 @@ pub mod websocket;
 pub use conversation::Config as WebSocketConfig;
 pub use framing::Framing;
 pub use handover::{Handover, HandoverBody, HandoverIo, Offer};
-pub use socket::{Listener, Socket};
+pub use socket::{Forsake, Listener, Socket};
 pub use stall::StallGuard;

@@ -7,12 +7,14 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream as StdStream},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use mio::net::TcpListener as MioListener;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::TcpStream,
@@ -33,6 +35,20 @@ enum State {
     Joined(TcpStream),
     /// It could not join; the error was told.
     Failed,
+}
+
+/// What can be told that its far end takes nothing.
+pub trait Forsake {
+    /// Closing is to drop what the far end has not taken.
+    fn forsake(&self);
+}
+
+/// Has the kernel reset the connection when it is closed. In good order it would go on offering
+/// what is unsent, and hold it without anybody's place being taken by that, to a client which
+/// has shown that it takes nothing.
+pub(super) fn forsake(socket: &impl AsFd) {
+    // Should that fail, the kernel gives it up by itself, if later.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 // === impl Listener ===
@@ -118,6 +134,16 @@ impl Socket {
 
 fn failed() -> io::Error {
     io::Error::other("the socket could not join the reactor")
+}
+
+impl Forsake for Socket {
+    fn forsake(&self) {
+        match &self.0 {
+            State::Fresh(stream) => forsake(stream),
+            State::Joined(stream) => forsake(stream),
+            State::Failed => {}
+        }
+    }
 }
 
 impl AsyncRead for Socket {

@@ -2,7 +2,7 @@
 //!
 //! Law: only writing counts. A client that takes a byte now and then is slow, which
 //! costs nothing but its lag; one that takes none holds memory of the kernel and is
-//! closed after `limits.write_stall`.
+//! closed after `limits.write_stall`, and what it has not taken by then is dropped.
 
 use std::{
     io,
@@ -21,6 +21,8 @@ use crate::{
     telemetry::{Limit, Telemetry},
     transport::Peer,
 };
+
+use super::socket::Forsake;
 
 /// Wraps a socket; [`Peer::is_stalled`] is set before writing fails.
 #[derive(Debug)]
@@ -48,7 +50,9 @@ impl<S> StallGuard<S> {
     pub fn into_inner(self) -> S {
         self.inner
     }
+}
 
+impl<S: Forsake> StallGuard<S> {
     /// Turns waiting that lasts too long into an error.
     fn guard<T>(
         &mut self,
@@ -67,6 +71,7 @@ impl<S> StallGuard<S> {
             return Poll::Pending;
         }
         // Counted here and not with the subscriber: an answer that is no stream can stall too.
+        self.inner.forsake();
         if !self.peer.is_stalled.swap(true, Ordering::Relaxed) {
             self.telemetry.limit_reached(Limit::WriteStall);
         }
@@ -87,7 +92,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
+impl<S: AsyncWrite + Forsake + Unpin> AsyncWrite for StallGuard<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -123,6 +128,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    impl Forsake for tokio::io::DuplexStream {
+        fn forsake(&self) {}
+    }
 
     fn guarded(
         bytes: usize,

@@ -317,8 +317,14 @@ async fn a_head_that_does_not_arrive_in_time_ends_the_connection() {
 
 #[tokio::test]
 async fn a_subscriber_that_takes_nothing_is_closed_and_counted_as_slow() {
+    for shards in ["--delivery-shards=1", "--delivery-shards=0"] {
+        takes_nothing(shards).await;
+    }
+}
+
+async fn takes_nothing(shards: &str) {
     let cloud = quiet_cloud().await;
-    let broker = broker(&cloud, &["--limits-write-stall=1s"]).await;
+    let broker = broker(&cloud, &["--limits-write-stall=1s", shards]).await;
     let addr = broker.addr();
     let mut stalled = Stream::open_with(addr, "/events", &[], Some(4 << 10)).await;
     let mut stalled_socket = small(addr, &handshake()).await;
@@ -331,11 +337,13 @@ async fn a_subscriber_that_takes_nothing_is_closed_and_counted_as_slow() {
         assert_eq!(reading.next().await.seq(), hello.seq() + number);
     }
     subscribers(&broker, 1).await;
-    // What the kernel had taken still arrives, then the connection is gone.
+    // What the client's kernel had taken is still there, then the connection is gone.
     let partial = stalled.rest().await;
     assert!(partial.len() < 400 && !stalled.ended_cleanly());
     let mut bytes = Vec::new();
-    let _ = within("the end", stalled_socket.read_to_end(&mut bytes)).await;
+    let end = within("the end", stalled_socket.read_to_end(&mut bytes)).await.unwrap_err();
+    // Closed in good order, the kernel would hold on to the rest for half a minute.
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
     assert!(bytes.len() < 400 * 600);
     let slow = r#"fanlight_subscribers_closed_total{reason="slow"}"#;
     assert_eq!(metric(addr, slow).await, 2.0);

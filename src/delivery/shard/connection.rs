@@ -21,7 +21,7 @@ use crate::{
 };
 
 use super::{
-    super::{Framing, Offer, conversation::End, framing::Wrapper},
+    super::{Framing, Offer, conversation::End, framing::Wrapper, socket},
     Config,
     talk::Talk,
 };
@@ -179,6 +179,7 @@ impl<P> Connection<P> {
 
     /// The client has taken nothing for too long, or the memory is short for one that does not.
     pub(super) fn give_up(&mut self, limit: Limit) {
+        socket::forsake(&self.socket);
         let ledger = self.session.account().ledger();
         if !self.session.account().peer().is_stalled.swap(true, Ordering::Relaxed) {
             ledger.telemetry.limit_reached(limit);
