@@ -74,6 +74,8 @@ pub enum Need {
     Admin,
     /// It depends on method and path: the route asks by itself.
     Within,
+    /// A secret of its own, which the route asks for by itself.
+    Secret,
 }
 
 /// Where a running broker asks who comes.
@@ -148,7 +150,7 @@ pub(super) struct Status {
 pub(super) fn guarded(app: &App, need: Need, methods: MethodRouter<App>) -> MethodRouter<App> {
     let may: May = match need {
         // Not even looked at: a handler that wants to know who asks would fail.
-        Need::Nothing | Need::Within => return methods,
+        Need::Nothing | Need::Within | Need::Secret => return methods,
         Need::Read => Principal::may_read,
         Need::Admin => Principal::may_administer,
     };

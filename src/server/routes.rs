@@ -208,8 +208,7 @@ fn rows() -> Vec<Row> {
         Row::at("/status", Need::Admin, Operators, get(admin::status)),
         Row::at("/healthz", Need::Nothing, Both, get(admin::healthz)),
         Row::at("/readyz", Need::Nothing, Both, get(admin::readyz)),
-        // The webhook's own secret is asked for there.
-        Row::at("/ingest/particle", Need::Nothing, Clients, any(ingest::particle)),
+        Row::at("/ingest/particle", Need::Secret, Clients, any(ingest::particle)),
         // What it asks depends on method and path, and a browser's preflight is asked nothing.
         Row::at("/v1/{*path}", Need::Within, Clients, any(particle::answer)),
     ]

@@ -120,8 +120,11 @@ async fn no_route_answers_to_the_page_of_a_stranger() {
 #[tokio::test]
 async fn a_listed_page_is_answered_by_its_name_on_every_route() {
     let cloud = quiet_cloud().await;
-    let flags =
-        ["--publish-enabled=true", "--server-origins=http://localhost:1,https://app.example"];
+    let flags = [
+        "--publish-enabled=true",
+        "--ingest-secret=not-a-real-secret",
+        "--server-origins=http://localhost:1,https://app.example",
+    ];
     let broker = broker(&cloud, &flags).await;
     let marks = [
         format!("access-control-allow-origin: {APP}"),

@@ -590,7 +590,7 @@ impl Operation {
             .collect();
         let need = self.need();
         let errors = match need {
-            Need::Nothing => self.errors.to_vec(),
+            Need::Nothing | Need::Secret => self.errors.to_vec(),
             Need::Read | Need::Admin | Need::Within => [self.errors, ACCESS_ERRORS].concat(),
         };
         answers.extend(error_answers(&errors, responses));
@@ -608,7 +608,7 @@ impl Operation {
         }
         // With nothing as a choice of its own: access can be off.
         match need {
-            Need::Nothing => {}
+            Need::Nothing | Need::Secret => {}
             Need::Read | Need::Admin => operation["security"] = json!([{ "bearer": [] }, {}]),
             Need::Within => {
                 operation["security"] = json!([{ "bearer": [] }, { "accessToken": [] }, {}]);
