@@ -2,6 +2,8 @@
 //! files, compiled once more. docs/ARCHITECTURE.md's table of who may name whom is why they
 //! can stand alone.
 
+#[path = "../../src/access/mod.rs"]
+pub mod access;
 #[path = "../../src/clock.rs"]
 pub mod clock;
 #[path = "../../src/hub/mod.rs"]
